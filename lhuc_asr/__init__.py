@@ -1,1 +1,3 @@
-"""Fit a trained acoustic model to one speaker by learning hidden unit contributions (LHUC)."""
+"""LHUC speaker adaptation of hybrid DNN-HMM speech recognisers, from raw speech to an adapted speaker."""
+
+__version__ = "0.1.0"
