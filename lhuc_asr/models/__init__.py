@@ -1,0 +1,1 @@
+"""Acoustic models: networks that turn features into log-probabilities of tied states."""

@@ -1,0 +1,1 @@
+"""The model directory: everything that recognition needs, in one place, checked on loading."""

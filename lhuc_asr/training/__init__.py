@@ -1,0 +1,1 @@
+"""Training of acoustic models from frames and their tied states: loop, schedule, checkpoints, priors."""
