@@ -26,8 +26,9 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.relu: nn.ReLU,
 }
 
-# Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks"), eq. 16, holds for a
-# unit whose slope at 0 is 1. A sigmoid has slope 1/4, hence the factor 4; ReLU halves the variance (He et al. 2015, eq. 10).
+# Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks"), eq. 16, holds for
+# a unit whose slope at 0 is 1. A sigmoid has slope 1/4, hence the factor 4; ReLU halves the variance (He et al. 2015,
+# eq. 10).
 _GAINS = {Activation.sigmoid: 4.0, Activation.tanh: 1.0, Activation.relu: 2.0**0.5}
 
 
@@ -68,7 +69,7 @@ class HiddenLayer(nn.Module):
 
     def __init__(self, num_inputs: int, config: DnnConfig) -> None:
         super().__init__()
-        self.linear = nn.utils.skip_init(nn.Linear, num_inputs, config.hidden_dim)
+        self.linear = nn.Linear(num_inputs, config.hidden_dim)
         self.norm = nn.BatchNorm1d(config.hidden_dim) if config.batch_norm else None
         self.activation = _ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
@@ -111,7 +112,7 @@ class Dnn(AcousticNetwork):
         self.num_outputs = num_outputs
         dims = [feat_dim * (2 * config.context + 1)] + [config.hidden_dim] * config.num_layers
         self.layers = nn.ModuleList(HiddenLayer(num_inputs, config) for num_inputs in dims[:-1])
-        self.output = nn.utils.skip_init(nn.Linear, dims[-1], num_outputs)
+        self.output = nn.Linear(dims[-1], num_outputs)
         self._draw_weights(torch.Generator().manual_seed(seed))
 
     @property
@@ -133,7 +134,8 @@ class Dnn(AcousticNetwork):
         if feat_lens is None:
             feat_lens = torch.full((num_utterances,), num_frames)
         windows_BTWF = _splice(feats_BTF, feat_lens.to(feats_BTF.device), self.context)
-        return self.forward_windows(windows_BTWF.flatten(0, 1)).unflatten(0, (num_utterances, num_frames))
+        log_probs_NV = self.forward_windows(windows_BTWF.flatten(0, 1))
+        return log_probs_NV.view(num_utterances, num_frames, self.num_outputs)
 
     def forward_windows(self, windows_NWF: Tensor) -> Tensor:
         """Log-probabilities of the middle frames of windows.

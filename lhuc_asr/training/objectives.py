@@ -19,7 +19,8 @@ def frame_cross_entropy(
     Returns:
         () nats a frame.
 
-    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section III; label smoothing: Szegedy et al. 2016, section 7.
+    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section III; label smoothing:
+    Szegedy et al. 2016 (arXiv:1512.00567), section 7.
     """
     losses = -log_probs.gather(1, targets[:, None]).squeeze(1)
     if label_smoothing:

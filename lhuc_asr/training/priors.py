@@ -15,7 +15,8 @@ from lhuc_asr.errors import DataError
 def log_state_priors(targets: Iterable[NDArray[np.integer]], num_states: int, *, floor: float = 1.0) -> Tensor:
     """Logarithms of the relative frequencies of the tied states.
 
-    A hybrid system divides posteriors by these to get scaled likelihoods: log p(x | s) = log p(s | x) - log p(s) + constant.
+    A hybrid system divides posteriors by these to get scaled likelihoods:
+    log p(x | s) = log p(s | x) - log p(s) + a constant of the frame.
 
     Args:
         targets: (T,) tied states of each utterance.

@@ -1,0 +1,229 @@
+"""One directory that holds a whole recogniser: network, priors, HMM, words, graph and settings, each file checked.
+
+model.json            what the directory holds, SHA-256 of every file, fingerprint of the model
+network.safetensors   weights (network.*) and log-priors of the tied states (log_prior)
+hmm.json              topology, phonetic decision tree, transition probabilities
+lexicon.txt           pronunciations
+lm.arpa               language model
+HCLG.fst              decoding graph
+decoding.json         decoding settings, the only file that may change later
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lhuc_asr.decoding.wfst import DecodingConfig
+from lhuc_asr.errors import ModelError
+from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.files import sha256
+from lhuc_asr.hmm.graph import write_graph
+from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.lang.arpa import ArpaModel, write_arpa
+from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.models.dnn import Dnn, DnnConfig
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.models.weights import digest, load_tensors, load_weights, save_tensors
+from lhuc_asr.system.settings import canonical, from_plain, read_sealed, to_plain, write_sealed
+
+FORMAT = "lhuc_asr acoustic system"
+VERSION = 1
+
+_MODEL, _NETWORK, _HMM, _LEXICON = "model.json", "network.safetensors", "hmm.json", "lexicon.txt"
+_LM, _GRAPH, _DECODING = "lm.arpa", "HCLG.fst", "decoding.json"
+_CHECKED = (_NETWORK, _HMM, _LEXICON, _LM, _GRAPH)
+
+
+@dataclass(frozen=True)
+class SystemParts:
+    """What training hands over to be written as a model directory.
+
+    Attributes:
+        network: the trained network.
+        log_prior: (V,) natural logarithms of the tied states' priors.
+        features: how waveforms become features.
+        hmm: states and transitions.
+        lexicon: pronunciations.
+        lm: language model of the graph.
+        graph: HCLG, a ``kaldifst.StdVectorFst``.
+        decoding: settings of the search.
+    """
+
+    network: Dnn
+    log_prior: Tensor
+    features: FeatureConfig
+    hmm: HmmModel
+    lexicon: Lexicon
+    lm: ArpaModel
+    graph: Any
+    decoding: DecodingConfig
+
+
+@dataclass(frozen=True)
+class AcousticSystem:
+    """A recogniser as loaded from its directory; nothing in it changes.
+
+    Attributes:
+        directory: where it lies.
+        network: in evaluation mode, no weight asks for a gradient.
+        log_prior: (V,) natural logarithms of the tied states' priors.
+        features: how waveforms become features.
+        hmm: states and transitions.
+        lexicon: pronunciations.
+        decoding: settings of the search.
+        fingerprint: the same for equal weights, priors, feature settings and HMM; profiles belong to one fingerprint.
+    """
+
+    directory: Path
+    network: AcousticNetwork
+    log_prior: Tensor
+    features: FeatureConfig
+    hmm: HmmModel
+    lexicon: Lexicon
+    decoding: DecodingConfig
+    fingerprint: str
+
+    @property
+    def graph_path(self) -> Path:
+        """The decoding graph."""
+        return self.directory / _GRAPH
+
+    @property
+    def lm_path(self) -> Path:
+        """The language model, in ARPA format."""
+        return self.directory / _LM
+
+    def log_likes(self, feats: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scaled log-likelihoods of one utterance: log-posteriors less log-priors.
+
+        Args:
+            feats: (T, F) features, normalised as in training.
+
+        Returns:
+            (T, V) natural logarithms, up to a constant of each frame.
+        """
+        with torch.inference_mode():
+            log_probs_BTV = self.network(torch.from_numpy(np.ascontiguousarray(feats, dtype=np.float32))[None])
+            log_likes: NDArray[np.float32] = (log_probs_BTV[0] - self.log_prior).numpy()
+        return log_likes
+
+    def with_decoding(self, decoding: DecodingConfig) -> AcousticSystem:
+        """The same recogniser with other decoding settings, also on disk; the fingerprint stays."""
+        _write_decoding(self.directory, decoding)
+        return load_system(self.directory)
+
+
+def write_system(directory: Path, parts: SystemParts) -> AcousticSystem:
+    """Write a model directory; a broken-off write leaves one that loading refuses.
+
+    Raises:
+        ModelError: network, priors and HMM do not have the same number of tied states.
+    """
+    _check_sizes(parts)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _MODEL).unlink(missing_ok=True)
+    weights = {f"network.{name}": tensor for name, tensor in parts.network.state_dict().items()}
+    save_tensors({**weights, "log_prior": parts.log_prior}, directory / _NETWORK)
+    parts.hmm.save(directory / _HMM)
+    parts.lexicon.write(directory / _LEXICON)
+    write_arpa(parts.lm, directory / _LM)
+    write_graph(parts.graph, directory / _GRAPH)
+    _write_decoding(directory, parts.decoding)
+    content = _describe(parts.network, parts.features)
+    content["files"] = {name: sha256(directory / name) for name in _CHECKED}
+    content["fingerprint"] = _fingerprint(directory, content)
+    write_sealed(directory / _MODEL, content)
+    return load_system(directory)
+
+
+def load_system(directory: Path) -> AcousticSystem:
+    """Load a model directory.
+
+    Raises:
+        ModelError: a file is missing, altered or of a newer format; the text names it.
+    """
+    if not directory.is_dir():
+        raise ModelError(f"there is no model directory '{directory}'")
+    content = read_sealed(directory / _MODEL, version=VERSION)
+    if content.get("format") != FORMAT:
+        raise ModelError(f"'{directory / _MODEL}' describes {content.get('format')!r}, not an {FORMAT!r}")
+    _check_files(directory, content["files"])
+    tensors = load_tensors(directory / _NETWORK)
+    decoding = read_sealed(directory / _DECODING, version=VERSION)["settings"]
+    return AcousticSystem(
+        directory=directory,
+        network=_build_network(content["network"], tensors, source=str(directory / _NETWORK)),
+        log_prior=tensors["log_prior"],
+        features=from_plain(FeatureConfig, content["features"], source=str(directory / _MODEL)),
+        hmm=HmmModel.load(directory / _HMM),
+        lexicon=Lexicon.read(directory / _LEXICON, strip_stress=False),
+        decoding=from_plain(DecodingConfig, decoding, source=str(directory / _DECODING)),
+        fingerprint=content["fingerprint"],
+    )
+
+
+def _check_sizes(parts: SystemParts) -> None:
+    sizes = (parts.network.num_outputs, len(parts.log_prior), parts.hmm.num_pdfs)
+    if len(set(sizes)) > 1:
+        raise ModelError(
+            "the network has {} outputs, there are {} priors, and the HMM has {} tied states".format(*sizes)
+        )
+    if parts.network.feat_dim != parts.features.dim:
+        raise ModelError(
+            f"the network takes {parts.network.feat_dim} features a frame, the feature settings give {parts.features.dim}"
+        )
+
+
+def _describe(network: Dnn, features: FeatureConfig) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": {
+            "kind": "dnn",
+            "feat_dim": network.feat_dim,
+            "num_outputs": network.num_outputs,
+            "settings": to_plain(network.config),
+        },
+        "features": to_plain(features),
+    }
+
+
+def _fingerprint(directory: Path, content: dict[str, Any]) -> str:
+    settings = canonical({"network": content["network"], "features": content["features"]})
+    total = hashlib.sha256(settings.encode())
+    total.update(digest(load_tensors(directory / _NETWORK)).encode())
+    total.update(content["files"][_HMM].encode())
+    return total.hexdigest()
+
+
+def _write_decoding(directory: Path, decoding: DecodingConfig) -> None:
+    write_sealed(directory / _DECODING, {"version": VERSION, "settings": to_plain(decoding)})
+
+
+def _check_files(directory: Path, expected: dict[str, str]) -> None:
+    for name in (*_CHECKED, _DECODING):
+        if not (directory / name).is_file():
+            raise ModelError(f"the model directory '{directory}' has no '{name}'; train it again or copy it whole")
+    for name in _CHECKED:
+        if sha256(directory / name) != expected.get(name):
+            raise ModelError(
+                f"'{directory / name}' was altered after it was written; restore it or train the model again"
+            )
+
+
+def _build_network(description: dict[str, Any], tensors: dict[str, Tensor], *, source: str) -> AcousticNetwork:
+    if description["kind"] != "dnn":
+        raise ModelError(f"'{source}' holds a network of kind {description['kind']!r}; this lhuc_asr knows: 'dnn'")
+    config = from_plain(DnnConfig, description["settings"], source=source)
+    network = Dnn(config, description["feat_dim"], description["num_outputs"])
+    weights = {name[len("network.") :]: tensor for name, tensor in tensors.items() if name.startswith("network.")}
+    load_weights(network, weights, source=source)
+    return network.requires_grad_(False).eval()
