@@ -137,9 +137,7 @@ class DecisionTree:
 def monophone_tree(num_phones: int, num_states: int) -> DecisionTree:
     """The tree that looks at no neighbour: every state of every phone is its own pdf."""
     return DecisionTree(
-        tuple(
-            tuple(Leaf(phone * num_states + state) for state in range(num_states)) for phone in range(num_phones)
-        )
+        tuple(tuple(Leaf(phone * num_states + state) for state in range(num_states)) for phone in range(num_phones))
     )
 
 
