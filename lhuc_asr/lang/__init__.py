@@ -1,0 +1,1 @@
+"""Words: normalisation of text, pronunciation lexicon, n-gram language model."""
