@@ -1,0 +1,1 @@
+"""Error rates, tests of significance, files for sclite, tables and pictures."""
