@@ -1,0 +1,1 @@
+"""One speaker's scales on disk."""

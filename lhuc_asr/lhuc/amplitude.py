@@ -1,0 +1,56 @@
+"""The amplitude function xi: from unconstrained parameters r to the factors that scale hidden units."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+
+class Amplitude(Enum):
+    """How r becomes a factor; every kind can give exactly 1.
+
+    ``exp`` gives (0, inf), ``sigmoid2`` (0, 2), ``identity`` every real number, ``relu`` [0, inf).
+    """
+
+    exp = "exp"
+    sigmoid2 = "sigmoid2"
+    identity = "identity"
+    relu = "relu"
+
+
+def amplitude(r: Tensor, kind: Amplitude = Amplitude.exp) -> Tensor:
+    """Re-parameterise LHUC parameters as amplitudes xi(r).
+
+    Args:
+        r: (..., H) unconstrained, one per hidden unit.
+        kind: exp(r), 2 / (1 + exp(-r)), r, or max(0, r).
+
+    Returns:
+        (..., H) factors, dtype and device of ``r``.
+
+    Example:
+        >>> amplitude(torch.zeros(2), Amplitude.sigmoid2)
+        tensor([1., 1.])
+
+    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), eq. 3 and table II.
+    """
+    if kind is Amplitude.exp:
+        return r.exp()
+    if kind is Amplitude.sigmoid2:
+        return 2 * r.sigmoid()
+    return r if kind is Amplitude.identity else r.relu()
+
+
+def identity_r(kind: Amplitude) -> float:
+    """The r whose amplitude is exactly 1, so that a fresh speaker's net is the speaker-independent one.
+
+    Source: the first author's code (pylearn2speech) starts there; the paper prints no value.
+    """
+    return 0.0 if kind in (Amplitude.exp, Amplitude.sigmoid2) else 1.0
+
+
+def identity_parameters(num_units: int, kind: Amplitude, like: Tensor) -> Tensor:
+    """(H,) values of r that leave every unit as it is, dtype and device of ``like``."""
+    return torch.full((num_units,), identity_r(kind), dtype=like.dtype, device=like.device)
