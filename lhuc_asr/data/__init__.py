@@ -1,0 +1,1 @@
+"""What lies on disk: manifests, Kaldi directories, lhotse manifests, sound files, checks, splits and corpora."""

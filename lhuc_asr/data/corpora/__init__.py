@@ -1,0 +1,1 @@
+"""The corpora that can be prepared, one module each: found on disk, checked, written as Kaldi directories."""

@@ -1,0 +1,79 @@
+"""What can be wrong with data, found all at once and told all at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from lhuc_asr.errors import DataError
+
+_NUM_TOLD = 3
+
+
+class ProblemKind(Enum):
+    """The ways in which data can be bad, in the order in which they are told."""
+
+    missing_table = "a file of the directory is missing"
+    bad_line = "a line cannot be read"
+    unsorted = "ids are not sorted"
+    duplicated = "an id appears twice"
+    no_audio_entry = "an utterance without a recording"
+    no_speaker = "an utterance without a speaker"
+    no_utterance = "a speaker or a transcript without an utterance"
+    command = "audio comes from a command that was not allowed"
+    missing_audio = "a sound file does not exist"
+    unreadable_audio = "a sound file cannot be read"
+    empty_audio = "a sound file holds no samples"
+    truncated_audio = "a sound file ends too early"
+    non_finite = "samples are not finite numbers"
+    sampling_rate = "sampling rates differ"
+    channel = "a channel does not exist"
+    segment = "an utterance lies outside its recording"
+    silent = "an utterance holds no speech"
+    unknown_word = "a word is not in the lexicon"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: the sort of mistake.
+        where: id of the utterance, recording or speaker, or path of the file.
+        text: what is wrong, in one line.
+        utterances: ids that ``--keep-going`` drops because of it; empty where sorting or ignoring cures it.
+    """
+
+    kind: ProblemKind
+    where: str
+    text: str
+    utterances: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind.name}: {self.text}"
+
+
+def summary(problems: Sequence[Problem]) -> str:
+    """How many problems of each kind, in one line.
+
+    Example:
+        >>> summary([Problem(ProblemKind.silent, "a-1", "...", ("a-1",))])
+        '1 problem (1 silent)'
+    """
+    counts = Counter(problem.kind for problem in problems)
+    parts = ", ".join(f"{counts[kind]} {kind.name}" for kind in ProblemKind if counts[kind])
+    return f"{len(problems)} problem{'s' * (len(problems) != 1)} ({parts})"
+
+
+def raise_problems(problems: Sequence[Problem], *, source: str, remedy: str) -> None:
+    """Refuse the data when anything is wrong with it.
+
+    Raises:
+        DataError: there are problems; the text counts them by kind and tells the first few.
+    """
+    if problems:
+        told = "; ".join(str(problem) for problem in problems[:_NUM_TOLD])
+        more = f"; and {len(problems) - _NUM_TOLD} more" if len(problems) > _NUM_TOLD else ""
+        raise DataError(f"{source!r} has {summary(problems)}: {told}{more}; {remedy}")
