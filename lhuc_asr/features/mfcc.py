@@ -1,0 +1,79 @@
+"""Mel-frequency cepstral coefficients, by Kaldi's definition; the features of the GMM that makes the first alignments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.features.fbank import check_framing, checked_wave, framing_options, to_numpy
+from lhuc_asr.features.torchaudio_kaldi import kaldi
+from lhuc_asr.units import Hertz
+
+
+@dataclass(kw_only=True, slots=True)
+class MfccConfig:
+    """Settings of MFCCs.
+
+    Attributes:
+        num_ceps: coefficients, the zeroth (or the energy) among them.
+        num_mel_bins: filters below the cosine transform.
+        frame_length_ms: length of the analysis window.
+        frame_shift_ms: from one frame to the next.
+        low_freq: lower edge of the lowest filter, in hertz.
+        high_freq: upper edge of the highest filter, in hertz; 0 or less counts from half the sampling rate.
+        use_energy: put the log energy of the frame in the place of the zeroth coefficient.
+    """
+
+    num_ceps: int = 13
+    num_mel_bins: int = 23
+    frame_length_ms: float = 25.0
+    frame_shift_ms: float = 10.0
+    low_freq: float = 20.0
+    high_freq: float = 0.0
+    use_energy: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_mel_bins < 4:
+            raise ConfigError(f"features.mfcc.num_mel_bins must be at least 4, got {self.num_mel_bins}")
+        if not 1 <= self.num_ceps <= self.num_mel_bins:
+            raise ConfigError(
+                f"features.mfcc.num_ceps must be from 1 to num_mel_bins={self.num_mel_bins}, got {self.num_ceps}"
+            )
+        check_framing(self, "features.mfcc")
+
+
+def mfcc(samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig | None = None) -> NDArray[np.float32]:
+    """Cepstral coefficients, with Kaldi's numbers (no dither, frames centred, lifter 22).
+
+    Args:
+        samples: (N,) waveform in [-1, 1].
+        sampling_rate: of the waveform.
+        config: settings; None means the defaults.
+
+    Returns:
+        (T, num_ceps) coefficients; one frame per shift, N / shift rounded.
+
+    Raises:
+        DataError: the waveform is shorter than one frame or not finite.
+
+    Source: Kaldi's ``compute-mfcc-feats``, through torchaudio.
+
+    Example:
+        >>> tone = np.sin(np.arange(16000, dtype=np.float32) / 5)
+        >>> mfcc(tone, 16000).shape
+        (100, 13)
+    """
+    config = config or MfccConfig()
+    wave = checked_wave(samples, sampling_rate, config)
+    feats = kaldi().mfcc(
+        wave,
+        num_ceps=config.num_ceps,
+        num_mel_bins=config.num_mel_bins,
+        use_energy=config.use_energy,
+        energy_floor=0.0,
+        **framing_options(sampling_rate, config),
+    )
+    return to_numpy(feats)

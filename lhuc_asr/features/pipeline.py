@@ -1,0 +1,91 @@
+"""Which features a model sees: their kind, their settings, and the function from waveform to feats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.features.cmvn import CmvnMode
+from lhuc_asr.features.deltas import add_deltas
+from lhuc_asr.features.fbank import FbankConfig, check_nyquist, fbank
+from lhuc_asr.features.mfcc import MfccConfig, mfcc
+from lhuc_asr.units import Hertz, Milliseconds
+
+
+class FeatureKind(Enum):
+    """What is computed from the spectrum."""
+
+    fbank = "fbank"
+    mfcc = "mfcc"
+
+
+@dataclass(kw_only=True, slots=True)
+class FeatureConfig:
+    """Everything that decides the numbers that a model sees.
+
+    Attributes:
+        kind: filterbank or MFCC.
+        sampling_rate: of the audio that the model was trained on; audio of another rate is converted to it.
+        fbank: settings of the filterbank.
+        mfcc: settings of the MFCCs.
+        delta_order: highest time derivative that is appended; 0 for none.
+        cmvn: over what mean and variance are normalised when the features are read.
+    """
+
+    kind: FeatureKind = FeatureKind.fbank
+    sampling_rate: int = 16000
+    fbank: FbankConfig = field(default_factory=FbankConfig)
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    delta_order: int = 0
+    cmvn: CmvnMode = CmvnMode.speaker
+
+    def __post_init__(self) -> None:
+        if self.sampling_rate < 4000:
+            raise ConfigError(f"features.sampling_rate must be at least 4000 Hz, got {self.sampling_rate}")
+        if not 0 <= self.delta_order <= 3:
+            raise ConfigError(f"features.delta_order must be from 0 to 3, got {self.delta_order}")
+        if self.kind is FeatureKind.fbank:
+            check_nyquist(self.fbank, self.sampling_rate, "features.fbank")
+        else:
+            check_nyquist(self.mfcc, self.sampling_rate, "features.mfcc")
+
+    @property
+    def dim(self) -> int:
+        """Values per frame."""
+        static = self.fbank.num_mel_bins if self.kind is FeatureKind.fbank else self.mfcc.num_ceps
+        return static * (self.delta_order + 1)
+
+    @property
+    def frame_shift_ms(self) -> Milliseconds:
+        """From one frame to the next."""
+        return self.fbank.frame_shift_ms if self.kind is FeatureKind.fbank else self.mfcc.frame_shift_ms
+
+
+def compute_feats(samples: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:
+    """Features of one utterance, before normalisation.
+
+    Args:
+        samples: (N,) waveform in [-1, 1], at ``config.sampling_rate``.
+        config: what to compute.
+
+    Returns:
+        (T, config.dim) features.
+
+    Raises:
+        DataError: the waveform is shorter than one frame or not finite.
+
+    Example:
+        >>> config = FeatureConfig(kind=FeatureKind.mfcc, delta_order=2)
+        >>> compute_feats(np.zeros(8000, dtype=np.float32), config).shape, config.dim
+        ((50, 39), 39)
+    """
+    rate: Hertz = config.sampling_rate
+    if config.kind is FeatureKind.fbank:
+        feats = fbank(samples, rate, config.fbank)
+    else:
+        feats = mfcc(samples, rate, config.mfcc)
+    return add_deltas(feats, order=config.delta_order) if config.delta_order else feats
