@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,11 @@ class HmmModel:
         """HMM states per phone."""
         return self.tree.num_states
 
+    @cached_property
+    def transition_state_table(self) -> NDArray[np.int32]:
+        """(P + 1, P + 1, P + 1, states) transition state of every (left, centre, right, state) of P phones."""
+        return self.transitions.transition_state_table(self.tree)
+
     def pdfs(self, transition_ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """(T,) tied state of every frame of an alignment."""
         return self.transitions.pdf_of[transition_ids]
@@ -65,8 +71,8 @@ class HmmModel:
 
     def phone_starts(self, transition_ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """(T,) True where a phone begins: where its first state is entered."""
-        transitions = self.transitions
-        return (transitions.state_of[transition_ids] == 0) & ~transitions.is_self_loop[transition_ids]
+        first: NDArray[np.bool_] = self.transitions.state_of[transition_ids] == 0
+        return first & ~self.transitions.is_self_loop[transition_ids]
 
     def save(self, path: Path) -> None:
         """Write the model as one JSON file."""

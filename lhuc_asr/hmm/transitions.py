@@ -78,17 +78,17 @@ class TransitionModel:
     @cached_property
     def is_self_loop(self) -> NDArray[np.bool_]:
         """(num_transition_ids + 1,) True where the id stays in its state; False for id 0."""
-        ids = np.arange(self.num_transition_ids + 1)
-        return (ids % 2 == 1) & (ids > 0)
+        odd: NDArray[np.bool_] = np.arange(self.num_transition_ids + 1) % 2 == 1
+        return odd
 
     def transition_state_table(self, tree: DecisionTree) -> NDArray[np.int32]:
-        """(phones + 1, phones + 1, phones + 1, states) transition state of every (left, centre, right, state)."""
+        """(P + 1, P + 1, P + 1, states) transition state of every (left, centre, right, state) of P phones."""
         table = tree.table
         centre = np.arange(table.shape[1])[None, :, None, None]
         state = np.arange(table.shape[3])
         key = (centre * table.shape[3] + state) * tree.num_pdfs + table
         own = (self.phone.astype(np.int64) * table.shape[3] + self.state) * tree.num_pdfs + self.pdf
-        found = np.searchsorted(own, key).astype(np.int32)
+        found: NDArray[np.int32] = np.searchsorted(own, key).astype(np.int32)
         found[:, 0] = -1
         return found
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Split:
     no: Node
 
 
-Node = Union[Leaf, Split]
+Node = Leaf | Split
 
 
 def leaves(node: Node) -> Iterator[Leaf]:
@@ -92,14 +92,14 @@ class DecisionTree:
 
     @cached_property
     def table(self) -> NDArray[np.int32]:
-        """(phones + 1, phones + 1, phones + 1, states) pdf of every (left, centre, right, state); -1 where centre is 0."""
+        """(P + 1, P + 1, P + 1, states) pdf of every (left, centre, right, state) of P phones; -1 where centre is 0."""
         size = self.num_phones + 1
         table = np.full((size, size, size, self.num_states), -1, np.int32)
         for phone, states in enumerate(self.roots, start=1):
             for state, root in enumerate(states):
                 everywhere = np.ones(size, bool)
                 for pdf, left, right in _regions(root, everywhere, everywhere):
-                    table[np.ix_(left, [phone], right, [state])] = pdf
+                    table[:, phone, :, state][np.ix_(left, right)] = pdf
         table[EDGE] = table[SILENCE]
         table[:, :, EDGE] = table[:, :, SILENCE]
         return table
