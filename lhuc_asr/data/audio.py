@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lhuc_asr.data.manifest import Recording, Utterance
 from lhuc_asr.data.problems import ProblemKind
-from lhuc_asr.errors import AudioError, DependencyError
+from lhuc_asr.dependencies import import_torchaudio
+from lhuc_asr.errors import AudioError
 from lhuc_asr.files import atomic_path
 from lhuc_asr.units import Hertz, Seconds, samples_to_seconds, seconds_to_samples
 
@@ -140,8 +141,7 @@ def stretch(utterance: Utterance, info: AudioInfo) -> tuple[int, int]:
     if not 0 <= first < last <= info.num_samples:
         end = "its end" if utterance.end is None else f"{utterance.end:g} s"
         raise SoundFileError(
-            f"{_told(utterance)} asks for {utterance.start:g} s to {end}; "
-            f"the recording lasts {info.duration:.3f} s",
+            f"{_told(utterance)} asks for {utterance.start:g} s to {end}; the recording lasts {info.duration:.3f} s",
             ProblemKind.segment,
         )
     return first, last
@@ -161,14 +161,9 @@ def resample(samples: Samples, old: Hertz, new: Hertz) -> Samples:
     Raises:
         DependencyError: torchaudio cannot be loaded beside the installed torch.
     """
-    try:
-        import torch
-        from torchaudio.functional import resample as sinc_resample
-    except (ImportError, OSError) as error:
-        raise DependencyError(
-            f"torchaudio cannot be loaded beside the installed torch ({error}); install the pair that belongs together: "
-            "pip install torch==2.11.0 torchaudio==2.11.0"
-        ) from error
+    import torch
+
+    sinc_resample = import_torchaudio("functional").resample
     resampled: Samples = sinc_resample(torch.from_numpy(samples), old, new).numpy()
     return resampled
 
