@@ -32,7 +32,7 @@ from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.weights import digest, load_tensors, load_weights, save_tensors
-from lhuc_asr.system.settings import canonical, from_plain, read_sealed, to_plain, write_sealed
+from lhuc_asr.system.settings import REMEDY, canonical, from_plain, read_sealed, to_plain, write_sealed
 
 FORMAT = "lhuc_asr acoustic system"
 VERSION = 1
@@ -178,7 +178,8 @@ def _check_sizes(parts: SystemParts) -> None:
         )
     if parts.network.feat_dim != parts.features.dim:
         raise ModelError(
-            f"the network takes {parts.network.feat_dim} features a frame, the feature settings give {parts.features.dim}"
+            f"the network takes {parts.network.feat_dim} features a frame, "
+            f"the feature settings give {parts.features.dim}"
         )
 
 
@@ -211,7 +212,7 @@ def _write_decoding(directory: Path, decoding: DecodingConfig) -> None:
 def _check_files(directory: Path, expected: dict[str, str]) -> None:
     for name in (*_CHECKED, _DECODING):
         if not (directory / name).is_file():
-            raise ModelError(f"the model directory '{directory}' has no '{name}'; train it again or copy it whole")
+            raise ModelError(f"the model directory '{directory}' has no '{name}'; {REMEDY}")
     for name in _CHECKED:
         if sha256(directory / name) != expected.get(name):
             raise ModelError(

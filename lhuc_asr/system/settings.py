@@ -15,6 +15,8 @@ from lhuc_asr.files import read_json, write_json
 
 Settings = TypeVar("Settings")
 
+REMEDY = "copy the whole directory again, or train the model again"
+
 _SEAL = "sha256"
 
 
@@ -87,20 +89,18 @@ def read_sealed(path: Path, *, version: int) -> dict[str, Any]:
     try:
         value = read_json(path)
     except FileNotFoundError as error:
-        raise ModelError(
-            f"the model directory '{path.parent}' has no '{path.name}'; train it again or copy it whole"
-        ) from error
+        raise ModelError(f"the model directory '{path.parent}' has no '{path.name}'; {REMEDY}") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"'{path}' cannot be read: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("version"), int):
         raise ModelError(f"'{path}' is not a file of a model directory: it states no format version")
     if value["version"] > version:
         raise ModelError(
-            f"'{path}' has format version {value['version']}; this lhuc_asr reads up to {version}: update it"
+            f"'{path}' has format version {value['version']}; update lhuc_asr, which reads up to {version}"
         )
     seal = value.pop(_SEAL, None)
     if seal != _seal(value):
-        raise ModelError(f"'{path}' was altered after it was written; restore it or train the model again")
+        raise ModelError(f"'{path}' was altered after it was written; {REMEDY}")
     return value
 
 

@@ -1,0 +1,107 @@
+"""The newbob schedule: a constant learning rate while it pays, then half of it after every epoch, then the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lhuc_asr.errors import ConfigError
+
+
+@dataclass(kw_only=True, slots=True)
+class NewbobConfig:
+    """When the learning rate falls and when training ends.
+
+    Attributes:
+        initial_lr: learning rate of the first epochs.
+        start_halving: relative improvement of the held-out loss below which halving begins.
+        stop: relative improvement below which training ends, once halving has begun.
+        factor: by which the rate is multiplied after every epoch once halving has begun.
+        min_epochs: epochs before which halving does not begin.
+        max_epochs: training ends after that many epochs at the latest.
+
+    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V: newbob from 0.08; the thresholds are not
+    printed there: these are those of Kaldi's ``nnet/train_scheduler.sh``, with halving begun a little later.
+    """
+
+    initial_lr: float = 0.08
+    start_halving: float = 0.005
+    stop: float = 0.001
+    factor: float = 0.5
+    min_epochs: int = 0
+    max_epochs: int = 20
+
+    def __post_init__(self) -> None:
+        if not self.initial_lr > 0:
+            raise ConfigError(f"training.newbob.initial_lr must be positive, got {self.initial_lr}")
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"training.newbob.factor must lie between 0 and 1, got {self.factor}")
+        if self.stop > self.start_halving:
+            raise ConfigError(
+                f"training.newbob.stop must not exceed start_halving, got {self.stop} and {self.start_halving}"
+            )
+        if self.max_epochs < 1 or self.min_epochs < 0:
+            raise ConfigError(
+                f"training.newbob needs max_epochs > 0 and min_epochs >= 0, got {self.max_epochs} and {self.min_epochs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewbobState:
+    """Where the schedule stands between two epochs.
+
+    Attributes:
+        lr: rate of the next epoch.
+        num_epochs: epochs done.
+        halving: whether halving has begun.
+        finished: whether training has ended.
+        best_loss: lowest held-out loss so far; None before the first epoch.
+        improved: whether the last epoch lowered it.
+    """
+
+    lr: float
+    num_epochs: int = 0
+    halving: bool = False
+    finished: bool = False
+    best_loss: float | None = None
+    improved: bool = False
+
+
+def start(config: NewbobConfig) -> NewbobState:
+    """The schedule before the first epoch."""
+    return NewbobState(lr=config.initial_lr)
+
+
+def advance(state: NewbobState, loss: float, config: NewbobConfig) -> NewbobState:
+    """The schedule after one more epoch.
+
+    Args:
+        state: before the epoch.
+        loss: held-out loss after the epoch; one that is not finite counts as no improvement.
+        config: thresholds.
+
+    Example:
+        >>> config = NewbobConfig(initial_lr=1.0)
+        >>> state = start(config)
+        >>> for loss in (3.0, 2.0, 1.999, 1.8, 1.799):
+        ...     state = advance(state, loss, config)
+        ...     print(state.lr, state.finished)
+        1.0 False
+        1.0 False
+        0.5 False
+        0.25 False
+        0.25 True
+    """
+    best = state.best_loss
+    improved = loss < best if best is not None else loss < float("inf")
+    improvement = float("inf") if best is None else (best - loss) / abs(best) if improved else 0.0
+    num_epochs = state.num_epochs + 1
+    finished = num_epochs >= config.max_epochs or (state.halving and improvement < config.stop)
+    halving = state.halving or (num_epochs >= config.min_epochs and improvement < config.start_halving)
+    return NewbobState(
+        lr=state.lr * config.factor if halving and not finished else state.lr,
+        num_epochs=num_epochs,
+        halving=halving,
+        finished=finished,
+        best_loss=loss if improved else best,
+        improved=improved,
+    )
