@@ -1,4 +1,4 @@
-"""The decoding graph in memory: read once, checked against the acoustic model, with the insertion penalty on its word arcs."""
+"""The decoding graph in memory: read once, checked against the model, with the insertion penalty on its word arcs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the recogniser believes was said: words with times, and the path of transition ids behind them; in memory and on disk."""
+"""What was recognised: words with times and the path of transition ids behind them, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ class Hypothesis:
 
 
 def write_hypotheses(directory: Path, hypotheses: Iterable[Hypothesis]) -> None:
-    """Write hypotheses as words (JSON lines), state paths (safetensors) and a Kaldi ``text``; each file is whole or absent.
+    """Write hypotheses as words (JSON lines), state paths (safetensors) and a Kaldi ``text``.
 
+    Each file is whole or absent, and reading notices files that do not belong together.
     Utterance ids are only ever values, never names of tensors or files.
     """
     from safetensors.numpy import save_file
@@ -83,7 +84,7 @@ def read_hypotheses(directory: Path) -> dict[str, Hypothesis]:
         records = [json.loads(line) for line in lines.split("\n") if line]
         return {item.utterance: item for item in _hypotheses(records, _read_paths(directory / _PATHS, lines))}
     except OSError as error:
-        raise DataError(f"no hypotheses in {str(directory)!r}: {error.strerror or error}: {error.filename!r}") from error
+        raise DataError(f"no hypotheses in {str(directory)!r}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, DataError):
             raise

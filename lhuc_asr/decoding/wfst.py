@@ -91,9 +91,7 @@ class WfstDecoder:
             DecodingError: no graph, or one that does not fit the model or the lexicon.
         """
         self.graph = graph if isinstance(graph, DecodingGraph) else DecodingGraph.read(graph)
-        self.graph.check_labels(
-            num_transition_ids=hmm.transitions.num_transition_ids, num_words=len(lexicon.words)
-        )
+        self.graph.check_labels(num_transition_ids=hmm.transitions.num_transition_ids, num_words=len(lexicon.words))
         self.hmm, self.lexicon, self.config = hmm, lexicon, config
         self._words = lexicon.words
         self._pdf_of = np.asarray(hmm.transitions.pdf_of)[1:]
@@ -121,9 +119,13 @@ class WfstDecoder:
         final = _reached_final(decoder)
         found, best = decoder.get_best_path()
         if not found or best.num_states == 0:
-            raise DecodingError(f"no path survives in utterance {utterance!r} ({len(scores)} frames); widen decoding.beam")
+            raise DecodingError(
+                f"no path survives in utterance {utterance!r} of {len(scores)} frames; widen decoding.beam"
+            )
         if not final:
-            logger.warning("utterance %r: no complete sentence within the beam; took the best unfinished path", utterance)
+            logger.warning(
+                "utterance %r: no complete sentence within the beam; taking the best unfinished path", utterance
+            )
         return self._hypothesis(utterance, best, final)
 
     def decode_all(
@@ -134,7 +136,7 @@ class WfstDecoder:
         meter: SpeedMeter | None = None,
         on_failure: Callable[[str, DecodingError], None] | None = None,
     ) -> Iterator[Hypothesis]:
-        """Decode many utterances in forked processes; log-likelihoods are computed by ``items``, a few ahead of the search.
+        """Decode many utterances in forked processes, while this one computes log-likelihoods a few items ahead.
 
         Args:
             items: utterance id and (T, P) log-likelihoods; may be a generator.
@@ -157,7 +159,9 @@ class WfstDecoder:
                 raise hypothesis[1]
 
     def decode_lattice(self, utterance: str, log_likes: LogLikes) -> kaldifst.Lattice:
-        """The raw state lattice of one utterance: ilabels transition ids, olabels word ids, weights (graph, acoustic) cost.
+        """The raw state lattice of one utterance.
+
+        Its ilabels are transition ids, its olabels word ids, its weights (graph cost, scaled acoustic cost).
 
         Raises:
             DecodingError: as in `decode`.
@@ -168,9 +172,7 @@ class WfstDecoder:
             raise DecodingError(f"no path survives in utterance {utterance!r}; widen decoding.beam")
         return lattice
 
-    def _timed(
-        self, item: tuple[str, LogLikes]
-    ) -> tuple[Hypothesis | tuple[str, DecodingError], float]:
+    def _timed(self, item: tuple[str, LogLikes]) -> tuple[Hypothesis | tuple[str, DecodingError], float]:
         """One utterance in a worker: the hypothesis or the reason why there is none, and seconds of one core."""
         begin = cpu_seconds()
         try:

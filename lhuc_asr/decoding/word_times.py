@@ -39,21 +39,13 @@ def phone_segments(transition_ids: NDArray[np.int32], hmm: HmmModel) -> list[Pho
     """
     if len(transition_ids) == 0:
         return []
-    enters = _enters_phone(transition_ids, hmm)
-    starts = np.flatnonzero(enters)
+    starts = np.flatnonzero(hmm.phone_starts(transition_ids))
     phones = hmm.phones_of(transition_ids)[starts]
     ends = np.append(starts[1:], len(transition_ids))
     return [
         PhoneSegment(hmm.phones[phone - 1], start, end)
         for phone, start, end in zip(phones.tolist(), starts.tolist(), ends.tolist(), strict=True)
     ]
-
-
-def _enters_phone(transition_ids: NDArray[np.int32], hmm: HmmModel) -> NDArray[np.bool_]:
-    """(T,) whether a frame is the first of its phone: every third forward transition, and self loops follow them."""
-    forward = ~hmm.transitions.is_self_loop[transition_ids]
-    enters: NDArray[np.bool_] = forward & (np.cumsum(forward) % 3 == 1)
-    return enters
 
 
 def time_words(
@@ -82,9 +74,7 @@ def time_words(
     return tuple(timed)
 
 
-def _divide(
-    phones: Sequence[str], words: Sequence[str], lexicon: Lexicon, complete: bool
-) -> list[tuple[int, int]]:
+def _divide(phones: Sequence[str], words: Sequence[str], lexicon: Lexicon, complete: bool) -> list[tuple[int, int]]:
     """First and one past the last phone of each word."""
     reached = _reachable(phones, words, lexicon, complete)
     position = next((end for end in range(len(phones), -1, -1) if (len(words), end) in reached), -1)
@@ -127,9 +117,7 @@ def _reachable(
     return reached
 
 
-def _word_ends(
-    word: str, phones: Sequence[str], position: int, lexicon: Lexicon, complete: bool
-) -> list[int]:
+def _word_ends(word: str, phones: Sequence[str], position: int, lexicon: Lexicon, complete: bool) -> list[int]:
     """Where a word that begins at this phone can end."""
     ends = []
     for pronunciation in lexicon.pronunciations_of(word):
