@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lhuc_asr.errors import ProfileError
@@ -75,7 +75,7 @@ def save_profile(profile: Profile, directory: Path) -> Path:
     page = profile_path(directory, profile.speaker)
     tensors = _tensors_path(page)
     with atomic_path(tensors) as temporary:
-        save_file({name: r.detach().cpu().contiguous() for name, r in profile.r.items()}, temporary)
+        temporary.write_bytes(save({name: r.detach().cpu().contiguous() for name, r in profile.r.items()}))
     write_json(page, _page(profile, sha256(tensors)))
     return page
 
