@@ -1,0 +1,68 @@
+"""A system against another on the same speech: what changed, for whom, and whether by chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lhuc_asr.errors import DataError
+from lhuc_asr.scoring.bootstrap import Bootstrap, bootstrap_speakers
+from lhuc_asr.scoring.mapsswe import MatchedPairs, mapsswe
+from lhuc_asr.scoring.wer import Score, Unit
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two scores and what lies between them.
+
+    Attributes:
+        first: usually the speaker-independent system.
+        second: usually the adapted system.
+        better: speakers with a lower error rate in the second.
+        same: speakers with the same error rate in both.
+        worse: speakers with a higher error rate in the second.
+        matched_pairs: test over sentence segments; None when characters are counted.
+        bootstrap: test over speakers; None with fewer than two speakers, or a first system without errors.
+    """
+
+    first: Score
+    second: Score
+    better: tuple[str, ...]
+    same: tuple[str, ...]
+    worse: tuple[str, ...]
+    matched_pairs: MatchedPairs | None
+    bootstrap: Bootstrap | None
+
+    @property
+    def relative_change(self) -> float:
+        """Change of the error rate in percent of the first system's; negative is an improvement."""
+        if self.first.total.errors == 0:
+            return 0.0 if self.second.total.errors == 0 else float("inf")
+        return 100.0 * (self.second.total.errors / self.first.total.errors - 1.0)
+
+
+def compare(first: Score, second: Score, *, num_replications: int = 10_000, seed: int = 0) -> Comparison:
+    """Compare two systems.
+
+    Args:
+        first: the one to start from.
+        second: the one that should be better.
+        num_replications: sets of speakers that the bootstrap draws.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: the scores are not of the same utterances or units.
+    """
+    if first.unit is not second.unit or first.references != second.references:
+        raise DataError("only scores of the same references and units can be compared")
+    changes = {name: second.speakers[name].errors - counts.errors for name, counts in first.speakers.items()}
+    return Comparison(
+        first=first,
+        second=second,
+        better=tuple(name for name, change in changes.items() if change < 0),
+        same=tuple(name for name, change in changes.items() if change == 0),
+        worse=tuple(name for name, change in changes.items() if change > 0),
+        matched_pairs=mapsswe(first.references, first.hypotheses, second.hypotheses)
+        if first.unit is Unit.word
+        else None,
+        bootstrap=bootstrap_speakers(first.speakers, second.speakers, num_replications=num_replications, seed=seed),
+    )

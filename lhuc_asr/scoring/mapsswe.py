@@ -1,0 +1,105 @@
+"""The matched-pairs sentence-segment word error test: do two systems differ by more than chance?
+
+Sentences are cut into segments that are bounded by words which both systems recognised, so that the errors in one
+segment do not depend on those in another; then the mean difference in errors per segment is tested against zero.
+
+Source: Gillick and Cox, ICASSP 1989; segmentation as in NIST's ``sc_stats -t mapsswe``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lhuc_asr.scoring.edit import AlignedPair, Edit, align_like_sclite
+
+MIN_CORRECT = 2
+"""Words in a row that both systems must have right to end a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedPairs:
+    """Outcome of the test.
+
+    Attributes:
+        num_segments: segments with an error of at least one system.
+        mean_difference: errors per segment, first system minus second; positive when the second is better.
+        z: mean over its standard error.
+        p_value: two-sided probability of such a difference by chance.
+    """
+
+    num_segments: int
+    mean_difference: float
+    z: float
+    p_value: float
+
+
+def mapsswe(
+    references: Mapping[str, str],
+    first: Mapping[str, str],
+    second: Mapping[str, str],
+    *,
+    like_sc_stats: bool = False,
+) -> MatchedPairs:
+    """Compare two systems on the same utterances.
+
+    Args:
+        references: utterance id -> words that were said.
+        first: utterance id -> words that one system recognised.
+        second: the same of the other.
+        like_sc_stats: reproduce sc_stats to the letter: it overlooks words that only the second system inserted
+            after the last word of an utterance, which makes its result depend on the order of the systems.
+    """
+    differences: list[int] = []
+    for utterance, text in references.items():
+        said = text.split()
+        pair = tuple(align_like_sclite(said, system[utterance].split()) for system in (first, second))
+        differences += _differences(*(_columns(alignment) for alignment in pair), like_sc_stats=like_sc_stats)
+    return _test(differences)
+
+
+def _columns(alignment: Sequence[AlignedPair]) -> list[tuple[int, bool]]:
+    """(words inserted before it, whether it was recognised) of every reference word; the end counts as recognised."""
+    columns, inserted = [], 0
+    for pair in alignment:
+        if pair.edit is Edit.insertion:
+            inserted += 1
+        else:
+            columns.append((inserted, pair.edit is Edit.correct))
+            inserted = 0
+    return [*columns, (inserted, True)]
+
+
+def _differences(
+    first: Sequence[tuple[int, bool]], second: Sequence[tuple[int, bool]], *, like_sc_stats: bool
+) -> list[int]:
+    """Errors of the first minus errors of the second in each segment of one utterance."""
+    if like_sc_stats and first[-1][0] == 0:
+        second = [*second[:-1], (0, True)]
+    differences, difference, is_open, num_correct = [], 0, False, 0
+    for (inserted_1, correct_1), (inserted_2, correct_2) in zip(first, second, strict=True):
+        if inserted_1 or inserted_2:
+            is_open, num_correct = True, 0
+        difference += inserted_1 - inserted_2 + correct_2 - correct_1
+        if correct_1 and correct_2:
+            num_correct += 1
+        else:
+            is_open, num_correct = True, 0
+        if is_open and num_correct == MIN_CORRECT:
+            differences.append(difference)
+            difference, is_open = 0, False
+    return [*differences, difference] if is_open else differences
+
+
+def _test(differences: Sequence[int]) -> MatchedPairs:
+    """Two-sided normal test that the mean is zero; without any spread nothing can be said, so p is 1."""
+    count = len(differences)
+    if count == 0:
+        return MatchedPairs(0, 0.0, 0.0, 1.0)
+    mean = sum(differences) / count
+    squares = sum((difference - mean) ** 2 for difference in differences)
+    if count == 1 or squares == 0:
+        return MatchedPairs(count, mean, 0.0, 1.0)
+    z = mean / math.sqrt(squares / (count - 1) / count)
+    return MatchedPairs(count, mean, z, math.erfc(abs(z) / math.sqrt(2)))
