@@ -38,15 +38,15 @@ def extract(
     """Compute and store the features of all utterances, unless that was done before.
 
     What was computed is described in ``features.json`` beside the features. The same settings, utterances and sources
-    mean that nothing is done; any difference means that all is done again. A run that is interrupted leaves what was
-    there before.
+    mean that nothing is done; any difference means that all is done again. A run that is interrupted leaves nothing
+    that looks finished.
 
     Args:
         utterance_ids: in the order in which they are to be stored.
         read_samples: utterance id -> (N,) waveform in [-1, 1] at ``config.sampling_rate``; called in the workers.
         config: what to compute. Normalisation is not part of it: it happens when the features are read.
         directory: where to store; may be moved later.
-        source_key: any text that changes when the audio does, for example all paths and segments; only its hash is kept.
+        source_key: any text that changes when the audio does, for example all paths and segments.
         num_jobs: processes.
 
     Raises:
@@ -69,16 +69,20 @@ def extract(
     (directory / DESCRIPTION).unlink(missing_ok=True)
     results: Iterator[tuple[str, NDArray[np.float32]]] = map_in_processes(feats_of, utterance_ids, num_jobs=num_jobs)
     store = write_store(directory, track(results, "features", total=len(utterance_ids)))
-    write_json(directory / DESCRIPTION, {**description, "num_frames": store.total_frames, "dim": config.dim})
+    write_json(directory / DESCRIPTION, {**description, **_contents(store), "dim": config.dim})
     return store
 
 
 def _is_done(directory: Path, description: dict[str, Any]) -> bool:
     try:
         found = read_json(directory / DESCRIPTION)
-        return all(found[key] == value for key, value in description.items()) and bool(FeatureStore(directory))
+        return {**found, **description, **_contents(FeatureStore(directory))} == found
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _contents(store: FeatureStore) -> dict[str, int]:
+    return {"num_frames": store.total_frames, "archive_bytes": store.archive_bytes}
 
 
 def _describe(utterance_ids: Sequence[str], config: FeatureConfig, source_key: str) -> dict[str, Any]:

@@ -95,8 +95,8 @@ def check_nyquist(config: Framing, sampling_rate: Hertz, name: str) -> None:
     high = config.high_freq if config.high_freq > 0 else nyquist + config.high_freq
     if not config.low_freq < high <= nyquist:
         raise ConfigError(
-            f"{name}: low_freq={config.low_freq} and high_freq={config.high_freq} do not fit audio of {sampling_rate} Hz, "
-            f"which ends at {nyquist:g} Hz"
+            f"{name}: low_freq={config.low_freq} and high_freq={config.high_freq} do not fit audio of "
+            f"{sampling_rate} Hz, which ends at {nyquist:g} Hz"
         )
 
 

@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients, by Kaldi's definition; the features of the GMM that makes the first alignments."""
+"""Mel-frequency cepstral coefficients, by Kaldi's definition: what the GMM sees that makes the first alignments."""
 
 from __future__ import annotations
 

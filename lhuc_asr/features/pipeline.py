@@ -13,7 +13,7 @@ from lhuc_asr.features.cmvn import CmvnMode
 from lhuc_asr.features.deltas import add_deltas
 from lhuc_asr.features.fbank import FbankConfig, check_nyquist, fbank
 from lhuc_asr.features.mfcc import MfccConfig, mfcc
-from lhuc_asr.units import Hertz, Milliseconds
+from lhuc_asr.units import Milliseconds
 
 
 class FeatureKind(Enum):
@@ -83,9 +83,11 @@ def compute_feats(samples: NDArray[np.float32], config: FeatureConfig) -> NDArra
         >>> compute_feats(np.zeros(8000, dtype=np.float32), config).shape, config.dim
         ((50, 39), 39)
     """
-    rate: Hertz = config.sampling_rate
-    if config.kind is FeatureKind.fbank:
-        feats = fbank(samples, rate, config.fbank)
-    else:
-        feats = mfcc(samples, rate, config.mfcc)
+    feats = _static_feats(samples, config)
     return add_deltas(feats, order=config.delta_order) if config.delta_order else feats
+
+
+def _static_feats(samples: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:
+    if config.kind is FeatureKind.fbank:
+        return fbank(samples, config.sampling_rate, config.fbank)
+    return mfcc(samples, config.sampling_rate, config.mfcc)

@@ -29,7 +29,8 @@ def splice(feats: NDArray[np.float32], left: int, right: int) -> NDArray[np.floa
     num_frames = len(feats)
     offsets = np.arange(-left, right + 1)
     rows = np.clip(np.arange(num_frames)[:, None] + offsets, 0, max(num_frames - 1, 0))
-    return feats[rows].reshape(num_frames, len(offsets) * feats.shape[1])
+    spliced: NDArray[np.float32] = feats[rows].reshape(num_frames, len(offsets) * feats.shape[1])
+    return spliced
 
 
 class SplicedFrames:

@@ -61,6 +61,11 @@ class FeatureStore(Mapping[str, NDArray[np.float32]]):
         return self._lengths[utterance]
 
     @property
+    def archive_bytes(self) -> int:
+        """Size of the archive on disk."""
+        return (self.directory / ARCHIVE).stat().st_size
+
+    @property
     def total_frames(self) -> int:
         """Frames of all utterances."""
         return sum(self._lengths.values())

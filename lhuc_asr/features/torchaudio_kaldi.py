@@ -1,4 +1,4 @@
-"""The one door to ``torchaudio.compliance.kaldi``: loads it when first used, and says the remedy where it cannot load."""
+"""The one door to ``torchaudio.compliance.kaldi``: loads it when first used, and says the remedy where it cannot."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ class _Parser:
             raise self._wrong(f"{fields[0]} is no log10 probability: {line!r}")
         if gram in self.log_probs:
             raise self._wrong(f"the {order}-gram {' '.join(gram)!r} occurs twice")
-        self.log_probs[gram] = max(log_prob, NEVER)
+        self.log_probs[gram] = min(max(log_prob, NEVER), 0.0)
         if backoff is not None and not last:
             self.backoffs[gram] = backoff
 

@@ -1,0 +1,154 @@
+"""Training on more voices than there are: filterbanks are warped along frequency and parts of them are hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.units import Hertz
+
+# B windows (or utterances), T frames, F mel bins, K steps of the warping factor
+
+
+@dataclass(kw_only=True, slots=True)
+class AugmentationConfig:
+    """How strongly normalised filterbanks are changed while training; the defaults change nothing.
+
+    Attributes:
+        warp: vocal tract lengths are drawn from 1 - warp to 1 + warp.
+        num_freq_masks: bands that are hidden in each window.
+        max_freq_mask: widest band, in mel bins; the width is drawn from 0 to this.
+        num_time_masks: stretches that are hidden in each window.
+        max_time_mask: longest stretch, in frames; the length is drawn from 0 to this.
+        share: share of the windows that are changed.
+    """
+
+    warp: float = 0.0
+    num_freq_masks: int = 0
+    max_freq_mask: int = 6
+    num_time_masks: int = 0
+    max_time_mask: int = 3
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warp < 0.5:
+            raise ConfigError(f"augmentation.warp must be at least 0 and below 0.5, got {self.warp}")
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"augmentation.share must be from 0 to 1, got {self.share}")
+        for name in ("num_freq_masks", "max_freq_mask", "num_time_masks", "max_time_mask"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"augmentation.{name} must be at least 0, got {getattr(self, name)}")
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is changed at all."""
+        masks = self.num_freq_masks * self.max_freq_mask + self.num_time_masks * self.max_time_mask
+        return self.share > 0 and (self.warp > 0 or masks > 0)
+
+
+class Augmentation:
+    """Changes windows of normalised filterbanks at random; each window gets its own warp and masks.
+
+    Args:
+        config: how strongly.
+        num_mel_bins: F; a last dimension of a multiple of it is taken as features followed by their deltas.
+        sampling_rate: of the audio.
+        low_freq: lower edge of the lowest filter, in hertz.
+
+    Example:
+        >>> augmentation = Augmentation(AugmentationConfig(warp=0.1, num_freq_masks=1), num_mel_bins=40)
+        >>> windows = torch.zeros(8, 11, 40)
+        >>> augmentation(windows, torch.Generator().manual_seed(1)).shape
+        torch.Size([8, 11, 40])
+    """
+
+    NUM_WARPS = 21
+
+    def __init__(
+        self, config: AugmentationConfig, *, num_mel_bins: int, sampling_rate: Hertz = 16000, low_freq: float = 20.0
+    ) -> None:
+        self.config = config
+        self.num_mel_bins = num_mel_bins
+        factors = torch.linspace(1 - config.warp, 1 + config.warp, self.NUM_WARPS)
+        self._places = warped_places(factors, num_mel_bins, low_freq=low_freq, high_freq=sampling_rate / 2)
+
+    def __call__(self, windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Change some windows.
+
+        Args:
+            windows: (B, T, F) or (T, F) normalised filterbanks, so that 0 is the mean; F may hold deltas too.
+            generator: decides everything that is drawn, on the CPU.
+
+        Returns:
+            A new tensor of the same shape; where nothing is to be changed, the one given.
+        """
+        if not self.config.is_active:
+            return windows
+        x_BTF = windows if windows.ndim == 3 else windows[None]
+        x_BTSF = x_BTF.unflatten(-1, (-1, self.num_mel_bins))
+        changed = x_BTSF
+        if self.config.warp:
+            changed = self._warped(changed, generator)
+        hidden_BTF = self._hidden(len(x_BTF), x_BTF.shape[1], generator).to(windows.device)
+        changed = changed.masked_fill(hidden_BTF[:, :, None], 0.0)
+        chosen_B = (torch.rand(len(x_BTF), generator=generator) < self.config.share).to(windows.device)
+        return torch.where(chosen_B[:, None, None, None], changed, x_BTSF).flatten(-2).view_as(windows)
+
+    def _warped(self, x_BTSF: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Read every window at other frequencies, between two bins by interpolation."""
+        which_B = torch.randint(self.NUM_WARPS, (len(x_BTSF),), generator=generator)
+        places_BF = self._places[which_B].to(x_BTSF.device)
+        below_BF = places_BF.floor().clamp(max=self.num_mel_bins - 2)
+        share_BF = (places_BF - below_BF).to(x_BTSF.dtype)
+        index = below_BF.long()[:, None, None].expand(x_BTSF.shape)
+        share = share_BF[:, None, None]
+        return x_BTSF.gather(-1, index) * (1 - share) + x_BTSF.gather(-1, index + 1) * share
+
+    def _hidden(self, num_windows: int, num_frames: int, generator: torch.Generator) -> torch.Tensor:
+        """(B, T, F) true where a band or a stretch is hidden."""
+        config = self.config
+        hidden = torch.zeros(num_windows, num_frames, self.num_mel_bins, dtype=torch.bool)
+        for _ in range(config.num_freq_masks):
+            hidden |= _spans(num_windows, self.num_mel_bins, config.max_freq_mask, generator)[:, None, :]
+        for _ in range(config.num_time_masks):
+            hidden |= _spans(num_windows, num_frames, config.max_time_mask, generator)[:, :, None]
+        return hidden
+
+
+def warped_places(factors: torch.Tensor, num_mel_bins: int, *, low_freq: float, high_freq: float) -> torch.Tensor:
+    """Where to read a filterbank so that it sounds like a vocal tract of another length.
+
+    Args:
+        factors: (K,) every frequency is multiplied by this.
+        num_mel_bins: F.
+        low_freq: lower edge of the lowest filter, in hertz.
+        high_freq: upper edge of the highest filter, in hertz.
+
+    Returns:
+        (K, F) places in bins, 0 to F - 1, with fractions.
+
+    Source: Jaitly & Hinton 2013, "Vocal Tract Length Perturbation improves speech recognition", on mel bins.
+    """
+    low, high = _mel(torch.tensor(low_freq)), _mel(torch.tensor(high_freq))
+    step = (high - low) / (num_mel_bins + 1)
+    centres_F = low + step * torch.arange(1, num_mel_bins + 1)
+    warped_KF = _mel(_hertz(centres_F) * factors[:, None])
+    return ((warped_KF - low) / step - 1).clamp(0, num_mel_bins - 1)
+
+
+def _spans(num_rows: int, length: int, longest: int, generator: torch.Generator) -> torch.Tensor:
+    """(num_rows, length) true in one random stretch of each row, of 0 to ``longest`` places."""
+    widths = torch.randint(min(longest, length) + 1, (num_rows, 1), generator=generator)
+    starts = (torch.rand(num_rows, 1, generator=generator) * (length - widths + 1)).long()
+    places = torch.arange(length)
+    return (places >= starts) & (places < starts + widths)
+
+
+def _mel(hertz: torch.Tensor) -> torch.Tensor:
+    return 1127.0 * torch.log1p(hertz / 700.0)
+
+
+def _hertz(mel: torch.Tensor) -> torch.Tensor:
+    return 700.0 * torch.expm1(mel / 1127.0)
