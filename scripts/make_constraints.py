@@ -2,7 +2,8 @@
 
     python scripts/make_constraints.py python3.11 python3.10 python3.12 python3.13
 
-The first interpreter decides; later ones follow its versions where they can. Run the tests before committing the result.
+The first interpreter (3.11 or later) decides; the others follow its versions where they can. Run the tests before
+committing the result.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\
