@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -77,11 +76,11 @@ class SyntheticSpeech:
 
 
 class _EventId(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]  # noqa: RUF012
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
 
 
 class _Event(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("type", ctypes.c_int),
         ("unique_identifier", ctypes.c_uint),
         ("text_position", ctypes.c_int),
@@ -215,7 +214,6 @@ def _private_copy(library: Path) -> Any:
             ) from error
     loaded.espeak_TextToPhonemes.restype = ctypes.c_char_p
     loaded.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int]
-    text = [ctypes.c_char_p, ctypes.c_size_t]
-    place = [ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint]
-    loaded.espeak_Synth.argtypes = [*text, *place, ctypes.c_void_p, ctypes.c_void_p]
+    text, size, pointer = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p
+    loaded.espeak_Synth.argtypes = [text, size, *[ctypes.c_uint] * 4, pointer, pointer]
     return loaded

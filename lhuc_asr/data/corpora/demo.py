@@ -108,9 +108,9 @@ class _Session:
 def prepare(out: Path, config: DemoConfig, *, num_jobs: int = 1) -> dict[str, Manifest]:
     """Make the corpus, or find it made with the same settings.
 
-    Writes ``train``, ``dev`` and ``test`` (Kaldi directories), ``audio``, ``lexicon.txt``, ``lm_text.txt`` (the training
-    transcripts and further sentences of the same grammar, none of them said in dev or test) and, last, ``demo.json``
-    (settings and speakers) into ``out``.
+    Writes into ``out``: ``train``, ``dev``, ``test`` (Kaldi directories), ``audio``, ``lexicon.txt``, ``lm_text.txt``
+    (the training transcripts and further sentences of the same grammar, none of them said in dev or test) and, last,
+    ``demo.json`` (settings and speakers).
 
     Returns:
         Set name -> its utterances.

@@ -1,4 +1,4 @@
-"""What the demo's speakers say: requests to an assistant at home and at the railway station, drawn from a small grammar."""
+"""What the demo's speakers say: requests to an assistant at home and on journeys, drawn from a small grammar."""
 
 from __future__ import annotations
 

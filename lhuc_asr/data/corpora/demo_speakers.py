@@ -1,7 +1,8 @@
 """Who speaks in the demo: voices, accents and rooms, drawn from a seed so that no test voice is heard in training.
 
-What makes a speaker hard is systematic and lasts: the length of the vocal tract, the accent, the pace, the voice quality,
-the room and the noise in it. A model of the training speakers does not know it; a minute of speech shows it.
+What makes a speaker hard is systematic and lasts: the length of the vocal tract, the accent, the pace, the quality
+of the voice, the room and the noise in it. A model of the training speakers does not know it; a minute of speech
+shows it.
 """
 
 from __future__ import annotations
