@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -98,8 +99,15 @@ class WfstDecoder:
         self._fst = self.graph.fst(insertion_penalty=config.insertion_penalty)
 
     def with_config(self, config: DecodingConfig) -> WfstDecoder:
-        """The same graph, searched with other settings; the file is not read again."""
-        return WfstDecoder(self.graph, self.hmm, self.lexicon, config)
+        """The same graph, searched with other settings; the file is not read again.
+
+        Decoders with the same insertion penalty share the graph in memory.
+        """
+        other = copy.copy(self)
+        other.config = config
+        if config.insertion_penalty != self.config.insertion_penalty:
+            other._fst = self.graph.fst(insertion_penalty=config.insertion_penalty)
+        return other
 
     def decode(self, utterance: str, log_likes: LogLikes) -> Hypothesis:
         """Find the best path of one utterance.

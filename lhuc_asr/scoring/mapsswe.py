@@ -39,23 +39,22 @@ def mapsswe(
     references: Mapping[str, str],
     first: Mapping[str, str],
     second: Mapping[str, str],
-    *,
-    like_sc_stats: bool = False,
 ) -> MatchedPairs:
     """Compare two systems on the same utterances.
+
+    The segments and Z are those of sc_stats; it prints p from a table of Z in steps of 0.01, so its p may be a little
+    larger.
 
     Args:
         references: utterance id -> words that were said.
         first: utterance id -> words that one system recognised.
         second: the same of the other.
-        like_sc_stats: reproduce sc_stats to the letter: it overlooks words that only the second system inserted
-            after the last word of an utterance, which makes its result depend on the order of the systems.
     """
     differences: list[int] = []
     for utterance, text in references.items():
         said = text.split()
-        pair = tuple(align_like_sclite(said, system[utterance].split()) for system in (first, second))
-        differences += _differences(*(_columns(alignment) for alignment in pair), like_sc_stats=like_sc_stats)
+        columns = [_columns(align_like_sclite(said, system[utterance].split())) for system in (first, second)]
+        differences += _differences(*columns)
     return _test(differences)
 
 
@@ -71,12 +70,8 @@ def _columns(alignment: Sequence[AlignedPair]) -> list[tuple[int, bool]]:
     return [*columns, (inserted, True)]
 
 
-def _differences(
-    first: Sequence[tuple[int, bool]], second: Sequence[tuple[int, bool]], *, like_sc_stats: bool
-) -> list[int]:
+def _differences(first: Sequence[tuple[int, bool]], second: Sequence[tuple[int, bool]]) -> list[int]:
     """Errors of the first minus errors of the second in each segment of one utterance."""
-    if like_sc_stats and first[-1][0] == 0:
-        second = [*second[:-1], (0, True)]
     differences, difference, is_open, num_correct = [], 0, False, 0
     for (inserted_1, correct_1), (inserted_2, correct_2) in zip(first, second, strict=True):
         if inserted_1 or inserted_2:

@@ -1,0 +1,169 @@
+"""Scores for people (tables of text) and for programs (results.json)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lhuc_asr.files import write_json
+from lhuc_asr.scoring.comparison import Comparison
+from lhuc_asr.scoring.edit import ErrorCounts
+from lhuc_asr.scoring.wer import Score
+
+FORMAT_VERSION = 1
+
+
+def speaker_table(result: Score) -> str:
+    """Errors of every speaker and in all, one line each."""
+    title = ("speaker", result.unit.value, "errors", "/", f"{result.unit.name}s", "ins", "del", "sub")
+    rows = [_row(speaker, counts) for speaker, counts in result.speakers.items()]
+    return _table([title, *rows, _row("all", result.total)])
+
+
+def comparison_table(scores: Mapping[str, Score]) -> str:
+    """Systems side by side: total errors, one line each, in the order given."""
+    unit = next(iter(scores.values())).unit
+    title = ("system", unit.value, "errors", "/", f"{unit.name}s", "ins", "del", "sub")
+    return _table([title, *(_row(name, result.total) for name, result in scores.items())])
+
+
+def comparison_text(comparison: Comparison, first: str, second: str) -> str:
+    """What changed between two systems, with the tests of significance and the speakers counted.
+
+    Args:
+        comparison: the two.
+        first: name of the first system.
+        second: name of the second.
+    """
+    lines = [
+        comparison_table({first: comparison.first, second: comparison.second}),
+        f"relative change   {comparison.relative_change:+.2f} %",
+        f"speakers          {len(comparison.better)} better, {len(comparison.same)} same, {len(comparison.worse)} worse",
+    ]
+    if (test := comparison.matched_pairs) is not None:
+        lines.append(f"MAPSSWE           {_p(test.p_value)} (Z = {test.z:.2f}, {test.num_segments} segments)")
+    if (test := comparison.bootstrap) is not None:
+        lines.append(
+            f"bootstrap         {_p(test.p_value)}, 95 % interval of the change {test.low:+.2f} to {test.high:+.2f} % "
+            f"({test.num_speakers} speakers drawn {test.num_replications} times)"
+        )
+    else:
+        lines.append("bootstrap         not possible: it draws speakers, and needs at least two and some errors")
+    return "\n".join(lines)
+
+
+def speaker_change_table(comparison: Comparison, first: str, second: str) -> str:
+    """Error rates of every speaker in both systems and the change, greatest improvement first."""
+    name = comparison.first.unit.value
+    rows = []
+    for speaker, before in comparison.first.speakers.items():
+        after = comparison.second.speakers[speaker]
+        rows.append((after.wer - before.wer, speaker, before, after))
+    rows.sort(key=lambda row: (row[0], row[1]))
+    title = ("speaker", f"{name} {first}", f"{name} {second}", "change", "words")
+    return _table(
+        [
+            title,
+            *(
+                (speaker, f"{before.wer:.2f}", f"{after.wer:.2f}", f"{change:+.2f}", str(before.num_words))
+                for change, speaker, before, after in rows
+            ),
+        ]
+    )
+
+
+def as_json(scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison]) -> dict[str, Any]:
+    """Everything that was measured, as values for JSON; speakers and systems are values or keys, never file names."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "systems": {name: _score_json(result) for name, result in scores.items()},
+        "comparisons": [
+            {"first": first, "second": second, **_comparison_json(comparison)}
+            for (first, second), comparison in comparisons.items()
+        ],
+    }
+
+
+def write_results(
+    path: Path, scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison], **more: Any
+) -> None:
+    """Write results.json.
+
+    Args:
+        path: the file.
+        scores: system -> its score.
+        comparisons: (first system, second system) -> what changed.
+        more: further entries, such as real-time factors, minutes or the configuration.
+    """
+    write_json(path, {**as_json(scores, comparisons), **more})
+
+
+def _score_json(result: Score) -> dict[str, Any]:
+    return {
+        "unit": result.unit.value,
+        "num_utterances": len(result.utterances),
+        "num_speakers": len(result.speakers),
+        "total": _counts_json(result.total),
+        "speakers": {speaker: _counts_json(counts) for speaker, counts in result.speakers.items()},
+    }
+
+
+def _counts_json(counts: ErrorCounts) -> dict[str, Any]:
+    return {
+        "error_rate": _finite(counts.wer),
+        "errors": counts.errors,
+        "num_words": counts.num_words,
+        "insertions": counts.insertions,
+        "deletions": counts.deletions,
+        "substitutions": counts.substitutions,
+    }
+
+
+def _comparison_json(comparison: Comparison) -> dict[str, Any]:
+    pairs, drawn = comparison.matched_pairs, comparison.bootstrap
+    return {
+        "relative_change": _finite(comparison.relative_change),
+        "speakers_better": list(comparison.better),
+        "speakers_same": list(comparison.same),
+        "speakers_worse": list(comparison.worse),
+        "mapsswe": pairs
+        and {
+            "num_segments": pairs.num_segments,
+            "mean_difference": pairs.mean_difference,
+            "z": pairs.z,
+            "p_value": pairs.p_value,
+        },
+        "bootstrap": drawn
+        and {
+            "num_speakers": drawn.num_speakers,
+            "num_replications": drawn.num_replications,
+            "low": drawn.low,
+            "high": drawn.high,
+            "p_value": drawn.p_value,
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _row(name: str, counts: ErrorCounts) -> tuple[str, ...]:
+    numbers = (counts.insertions, counts.deletions, counts.substitutions)
+    return (name, f"{counts.wer:.2f}", str(counts.errors), "/", str(counts.num_words), *map(str, numbers))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns set right, the first set left; a line under the titles."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
