@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.files import atomic_path
 from lhuc_asr.scoring.comparison import Comparison
+from lhuc_asr.scoring.report import p_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ Scales = Mapping[str, Mapping[str, NDArray[np.float32]]]
 _BEFORE, _BETTER, _WORSE, _SAME = "#8a8f98", "#1b7f5c", "#c8553d", "#5b6470"
 _INK, _FAINT, _FILL = "#22262b", "#dfe3e8", "#3b6fb6"
 _MOST_NAMES = 60
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 11.5,
@@ -64,7 +65,7 @@ def _canvas(num_speakers: int, *, with_scales: bool) -> tuple[Figure, Axes, Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = min(max(4.2, 1.6 + 0.21 * num_speakers), 16.0)
+    height = 1.6 + max(2.6, min(0.21 * num_speakers, 6.0 + 0.06 * num_speakers))
     figure = Figure(figsize=(11.5 if with_scales else 7.0, height), layout="constrained")
     FigureCanvasAgg(figure)
     if not with_scales:
@@ -125,15 +126,13 @@ def _explain_speakers(axes: Axes, comparison: Comparison, names: tuple[str, str]
         Line2D(
             [], [], color=_INK, linewidth=1.1, label=f"{names[1]}: {comparison.second.wer:.2f} %, {_change(comparison)}"
         ),
-        dot(_WORSE, _WORSE, f"{names[1]}, worse: {len(comparison.worse)}"),
+        dot(_WORSE, _WORSE, f"{names[1]}, worse: {len(comparison.worse)}; same: {len(comparison.same)}"),
     ]
-    if comparison.same:
-        handles.append(dot(_SAME, _SAME, f"{names[1]}, same: {len(comparison.same)}"))
-    axes.legend(
+    legend = axes.legend(
         handles=handles,
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
-        ncols=3 if comparison.same else 2,
+        ncols=2,
         frameon=False,
         fontsize=8.5,
         borderpad=0.2,
@@ -141,14 +140,13 @@ def _explain_speakers(axes: Axes, comparison: Comparison, names: tuple[str, str]
         columnspacing=1.4,
         borderaxespad=0.3,
     )
+    legend.set_in_layout(False)
 
 
 def _change(comparison: Comparison) -> str:
     text = f"{comparison.relative_change:+.1f} % relative"
     test = comparison.matched_pairs
-    if test is None:
-        return text
-    return f"{text}, p < 0.001" if test.p_value < 0.001 else f"{text}, p = {test.p_value:.3f}"
+    return text if test is None else f"{text}, {p_text(test.p_value)}"
 
 
 def _draw_scales(axes: Axes, scales: Scales) -> None:
@@ -156,31 +154,32 @@ def _draw_scales(axes: Axes, scales: Scales) -> None:
     speakers = list(scales)
     sites = list(scales[speakers[0]])
     values = [np.concatenate([np.asarray(scales[speaker][site]) for speaker in speakers]) for site in sites]
-    positions = np.arange(len(sites))
+    positions = range(len(sites))
     limit = max(0.02, 1.15 * max(float(np.abs(np.percentile(value, [0.5, 99.5]) - 1).max()) for value in values))
     for position, value in zip(positions, values, strict=True):
-        _draw_violin(axes, position, np.clip(value, 1 - limit, 1 + limit))
+        _draw_violin(axes, position, value[np.abs(value - 1) <= limit])
         low, lower, middle, upper, high = np.percentile(value, [5, 25, 50, 75, 95])
         axes.plot([low, high], [position, position], color=_INK, linewidth=1.0, zorder=3)
         axes.plot([lower, upper], [position, position], color=_INK, linewidth=4.0, solid_capstyle="butt", zorder=3)
         axes.scatter(middle, position, s=22, facecolor="white", edgecolor=_INK, linewidth=1.2, zorder=4)
         axes.text(1 + limit, position + 0.3, f"sd {value.std():.3f}", ha="right", va="center", fontsize=8, color=_SAME)
     axes.axvline(1.0, color=_BEFORE, linewidth=1.0, linestyle="--", zorder=1)
-    axes.set_yticks(positions, [f"layer {position + 1}\n{site}" for position, site in enumerate(sites)])
-    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.set_yticks(positions, sites)
+    axes.tick_params(axis="y", length=0, labelsize=8.5)
     axes.set_ylim(-0.6, len(sites) - 0.4)
     axes.set_xlim(1 - limit, 1 + limit)
     axes.set_title("Learned scales of every layer", pad=46)
     count = f"{len(speakers)} speaker" + ("s" if len(speakers) > 1 else "")
-    axes.text(
+    note = axes.text(
         0.0,
-        1.0,
+        1.01,
         f"{count}, all units; bar: middle half, line: middle 90 %\n1 leaves a unit as it was",
         transform=axes.transAxes,
         fontsize=8.5,
         va="bottom",
         linespacing=1.5,
     )
+    note.set_in_layout(False)
     axes.set_xlabel("scale")
     axes.grid(axis="x", color=_FAINT, linewidth=0.8)
 
@@ -191,7 +190,7 @@ def _draw_violin(axes: Axes, position: float, value: NDArray[np.float32]) -> Non
         return
     counts, edges = np.histogram(value, bins=80)
     window = np.hanning(9)
-    density = np.convolve(np.pad(counts, 4, mode="edge"), window / window.sum(), mode="valid")
+    density = np.convolve(counts, window / window.sum(), mode="same")
     half = 0.38 * density / density.max()
     centres = (edges[1:] + edges[:-1]) / 2
     axes.fill_between(centres, position - half, position + half, color=_FILL, alpha=0.35, linewidth=0, zorder=2)

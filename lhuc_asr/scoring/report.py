@@ -40,14 +40,15 @@ def comparison_text(comparison: Comparison, first: str, second: str) -> str:
     lines = [
         comparison_table({first: comparison.first, second: comparison.second}),
         f"relative change   {comparison.relative_change:+.2f} %",
-        f"speakers          {len(comparison.better)} better, {len(comparison.same)} same, {len(comparison.worse)} worse",
+        f"speakers          {speakers_text(comparison)}",
     ]
-    if (test := comparison.matched_pairs) is not None:
-        lines.append(f"MAPSSWE           {_p(test.p_value)} (Z = {test.z:.2f}, {test.num_segments} segments)")
-    if (test := comparison.bootstrap) is not None:
+    if (pairs := comparison.matched_pairs) is not None:
+        lines.append(f"MAPSSWE           {p_text(pairs.p_value)} (Z = {pairs.z:.2f}, {pairs.num_segments} segments)")
+    if (drawn := comparison.bootstrap) is not None:
         lines.append(
-            f"bootstrap         {_p(test.p_value)}, 95 % interval of the change {test.low:+.2f} to {test.high:+.2f} % "
-            f"({test.num_speakers} speakers drawn {test.num_replications} times)"
+            f"bootstrap         {p_text(drawn.p_value)}, 95 % interval of the change "
+            f"{drawn.low:+.2f} to {drawn.high:+.2f} % "
+            f"({drawn.num_speakers} speakers drawn {drawn.num_replications} times)"
         )
     else:
         lines.append("bootstrap         not possible: it draws speakers, and needs at least two and some errors")
@@ -150,7 +151,13 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _p(value: float) -> str:
+def speakers_text(comparison: Comparison) -> str:
+    """How many speakers gained and lost."""
+    return f"{len(comparison.better)} better, {len(comparison.same)} same, {len(comparison.worse)} worse"
+
+
+def p_text(value: float) -> str:
+    """A p-value as it is written in papers."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
