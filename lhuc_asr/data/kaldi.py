@@ -9,25 +9,12 @@ from pathlib import Path
 
 from lhuc_asr.data.kaldi_tables import SPACE, KaldiTables, read_tables, split_fields
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
-from lhuc_asr.data.problems import Problem, ProblemKind, raise_problems
+from lhuc_asr.data.problems import Inspected, Problem, ProblemKind, raise_problems
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import write_text
 from lhuc_asr.units import Seconds
 
 _REMEDY = "'lhuc-prepare kaldi --root DIR --out DIR --keep-going' makes a copy without what is wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """What could be made of a Kaldi directory.
-
-    Attributes:
-        manifest: the utterances that have a speaker and an entry for their audio, sorted, each id once.
-        problems: everything that is wrong with its tables.
-    """
-
-    manifest: Manifest
-    problems: list[Problem]
 
 
 def read_kaldi_dir(path: Path, *, allow_commands: bool = False) -> Manifest:
@@ -48,7 +35,7 @@ def read_kaldi_dir(path: Path, *, allow_commands: bool = False) -> Manifest:
     return found.manifest
 
 
-def inspect_kaldi_dir(path: Path, *, allow_commands: bool = False) -> Directory:
+def inspect_kaldi_dir(path: Path, *, allow_commands: bool = False) -> Inspected:
     """Read what can be read of a Kaldi directory and tell everything that is wrong with its tables.
 
     Raises:
@@ -58,7 +45,7 @@ def inspect_kaldi_dir(path: Path, *, allow_commands: bool = False) -> Directory:
     problems = tables.problems()
     recordings, missing = _recordings(tables, allow_commands)
     utterances, bad_lines = _utterances(tables, recordings)
-    return Directory(Manifest(tuple(utterances)), [*problems, *bad_lines, *missing])
+    return Inspected(Manifest(tuple(utterances)), [*problems, *bad_lines, *missing])
 
 
 def _recordings(tables: KaldiTables, allow_commands: bool) -> tuple[dict[str, Recording], list[Problem]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.errors import DataError
 
 _NUM_TOLD = 3
@@ -55,6 +56,19 @@ class Problem:
         return f"{self.kind.name}: {self.text}"
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What could be made of data whose description may be wrong.
+
+    Attributes:
+        manifest: the utterances of which something could be made, sorted, each id once.
+        problems: everything that is wrong with the tables or manifests; no sound file was opened.
+    """
+
+    manifest: Manifest
+    problems: list[Problem]
+
+
 def summary(problems: Sequence[Problem]) -> str:
     """How many problems of each kind, in one line.
 
@@ -67,13 +81,21 @@ def summary(problems: Sequence[Problem]) -> str:
     return f"{len(problems)} problem{'s' * (len(problems) != 1)} ({parts})"
 
 
+class BadDataError(DataError):
+    """Data is refused; ``problems`` tells everything that is wrong with it, the message only the beginning."""
+
+    def __init__(self, text: str, problems: Sequence[Problem]) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems)
+
+
 def raise_problems(problems: Sequence[Problem], *, source: str, remedy: str) -> None:
     """Refuse the data when anything is wrong with it.
 
     Raises:
-        DataError: there are problems; the text counts them by kind and tells the first few.
+        BadDataError: there are problems; the text counts them by kind and tells the first few.
     """
     if problems:
         told = "; ".join(str(problem) for problem in problems[:_NUM_TOLD])
         more = f"; and {len(problems) - _NUM_TOLD} more" if len(problems) > _NUM_TOLD else ""
-        raise DataError(f"{source!r} has {summary(problems)}: {told}{more}; {remedy}")
+        raise BadDataError(f"{source!r} has {summary(problems)}: {told}{more}; {remedy}", problems)

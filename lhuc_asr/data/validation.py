@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lhuc_asr.data.audio import AudioInfo, SoundFileError, read_recording, stretch
 from lhuc_asr.data.kaldi import inspect_kaldi_dir
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
-from lhuc_asr.data.problems import Problem, ProblemKind, raise_problems, summary
-from lhuc_asr.data.speech_activity import seconds_of_speech
+from lhuc_asr.data.problems import BadDataError, Inspected, Problem, ProblemKind, raise_problems, summary
+from lhuc_asr.data.speech_activity import seconds_of_speech, warm_up
 from lhuc_asr.errors import AudioError, DataError
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.progress import track
 from lhuc_asr.units import Hertz, Seconds
 
-__all__ = ["Checked", "Problem", "ProblemKind", "check", "drop_bad", "raise_problems", "summary", "validate"]
+__all__ = [
+    "BadDataError",
+    "CheckConfig",
+    "Checked",
+    "Problem",
+    "ProblemKind",
+    "check",
+    "drop_bad",
+    "raise_problems",
+    "summary",
+    "validate",
+]
 
 LEAST_SPEECH: Seconds = 0.02
 """An utterance with less speech than this is silent."""
@@ -32,25 +44,29 @@ class Checked:
     Attributes:
         manifest: all utterances of which something could be made, the bad ones among them.
         problems: everything that was found, tables first.
+        seconds: utterance id -> how long it lasts, for those whose audio can be read.
     """
 
     manifest: Manifest
     problems: list[Problem]
+    seconds: Mapping[str, Seconds]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckConfig:
     """What to check data against.
 
     Attributes:
         sampling_rate: the rate that every recording must have; None asks them to agree with the most common one.
         known_words: the lexicon's words; None checks no words.
+        normalise: how a transcript's words are written before they are looked up.
         allow_commands: run the commands in ``wav.scp``.
         num_jobs: worker processes that decode the audio.
     """
 
     sampling_rate: Hertz | None = None
     known_words: Container[str] | None = None
+    normalise: Callable[[str], str] = str.upper
     allow_commands: bool = False
     num_jobs: int = 1
 
@@ -64,14 +80,18 @@ def validate(
     num_jobs: int = 1,
 ) -> list[Problem]:
     """Everything that is wrong with a manifest, or with a Kaldi directory and its tables; see ``check``."""
-    return check(data, CheckConfig(sampling_rate, known_words, allow_commands, num_jobs)).problems
+    config = CheckConfig(
+        sampling_rate=sampling_rate, known_words=known_words, allow_commands=allow_commands, num_jobs=num_jobs
+    )
+    return check(data, config).problems
 
 
-def check(data: Manifest | Path, config: CheckConfig | None = None) -> Checked:
+def check(data: Manifest | Inspected | Path, config: CheckConfig | None = None) -> Checked:
     """Read all there is and tell all that is wrong with it.
 
     Args:
-        data: a manifest, or a Kaldi directory, whose tables are then judged as well.
+        data: a manifest; one that was inspected, whose problems are told as well; or a Kaldi directory, whose tables
+            are then judged.
         config: what to check against.
 
     Raises:
@@ -79,17 +99,22 @@ def check(data: Manifest | Path, config: CheckConfig | None = None) -> Checked:
     """
     config = config or CheckConfig()
     if isinstance(data, Manifest):
-        found, manifest = list(_manifest_problems(data)), data
+        inspected = Inspected(data, list(_manifest_problems(data)))
+    elif isinstance(data, Inspected):
+        inspected = data
     else:
-        directory = inspect_kaldi_dir(data, allow_commands=config.allow_commands)
-        found, manifest = directory.problems, directory.manifest
+        inspected = inspect_kaldi_dir(data, allow_commands=config.allow_commands)
+    found, manifest = list(inspected.problems), inspected.manifest
     unheard = {id for problem in found if problem.kind in _NO_USE_TO_LISTEN for id in problem.utterances}
-    audio = list(_audio_problems(manifest.where(lambda utterance: utterance.id not in unheard), config))
-    words = [] if config.known_words is None else list(_word_problems(manifest, config.known_words))
-    return Checked(manifest, [*found, *audio, *words])
+    heard = _listen_to_all(manifest.where(lambda utterance: utterance.id not in unheard), config.num_jobs)
+    found += [problem for recording in heard for problem in recording.problems]
+    found += _rate_problems(heard, config.sampling_rate)
+    if config.known_words is not None:
+        found += _word_problems(manifest, config.known_words, config.normalise)
+    return Checked(manifest, found, {id: length for recording in heard for id, length in recording.seconds.items()})
 
 
-_NO_USE_TO_LISTEN = {ProblemKind.command, ProblemKind.missing_audio, ProblemKind.no_audio_entry}
+_NO_USE_TO_LISTEN = {ProblemKind.command, ProblemKind.missing_audio, ProblemKind.no_audio_entry, ProblemKind.channel}
 
 
 def drop_bad(checked: Checked) -> Manifest:
@@ -126,75 +151,69 @@ def _manifest_problems(manifest: Manifest) -> Iterator[Problem]:
 class _Heard:
     """What decoding one recording showed."""
 
+    recording: Recording
+    utterances: tuple[str, ...]
     sampling_rate: Hertz | None
     problems: list[Problem]
+    seconds: dict[str, Seconds] = field(default_factory=dict)
 
 
-_Spoken = tuple[Recording, list[Utterance]]
-
-
-def _audio_problems(manifest: Manifest, config: CheckConfig) -> Iterator[Problem]:
-    recordings: dict[tuple[str, bool], _Spoken] = {}
+def _listen_to_all(manifest: Manifest, num_jobs: int) -> list[_Heard]:
+    recordings: dict[tuple[str, bool], list[Utterance]] = {}
     for utterance in manifest:
-        recording = utterance.recording
-        recordings.setdefault((recording.source, recording.is_command), (recording, []))[1].append(utterance)
-    spoken = list(recordings.values())
-    heard = map_in_processes(_listen, spoken, num_jobs=config.num_jobs, ahead=16)
-    rates: list[tuple[_Spoken, Hertz]] = []
-    for item, result in zip(spoken, track(heard, "checking audio", total=len(spoken), unit="recording"), strict=True):
-        yield from result.problems
-        if result.sampling_rate is not None:
-            rates.append((item, result.sampling_rate))
-    yield from _rate_problems(rates, config.sampling_rate)
+        recordings.setdefault((utterance.recording.source, utterance.recording.is_command), []).append(utterance)
+    if recordings:
+        warm_up()
+    heard = map_in_processes(_listen, recordings.values(), num_jobs=num_jobs, ahead=16)
+    return list(track(heard, "checking audio", total=len(recordings), unit="recording"))
 
 
-def _rate_problems(rates: Sequence[tuple[_Spoken, Hertz]], wanted: Hertz | None) -> Iterator[Problem]:
-    if not rates:
-        return
-    common = Counter(rate for _, rate in rates).most_common(1)[0][0]
-    for (recording, utterances), rate in rates:
-        if rate != (wanted or common):
-            expected = f"{wanted} Hz are wanted" if wanted else f"most recordings have {common} Hz"
-            text = f"recording {recording.id!r} has {rate} Hz; {expected}"
-            yield Problem(ProblemKind.sampling_rate, recording.id, text, tuple(u.id for u in utterances))
+def _rate_problems(heard: Sequence[_Heard], wanted: Hertz | None) -> Iterator[Problem]:
+    rates = Counter(item.sampling_rate for item in heard if item.sampling_rate)
+    common = rates.most_common(1)[0][0] if rates else None
+    expected = f"{wanted} Hz are wanted" if wanted else f"most recordings have {common} Hz"
+    for item in heard:
+        if item.sampling_rate not in (None, wanted or common):
+            text = f"recording {item.recording.id!r} has {item.sampling_rate} Hz; {expected}"
+            yield Problem(ProblemKind.sampling_rate, item.recording.id, text, item.utterances)
 
 
-def _listen(spoken: _Spoken) -> _Heard:
-    """Decode one recording and look at each of its utterances."""
-    recording, utterances = spoken
+def _listen(utterances: Sequence[Utterance]) -> _Heard:
+    """Decode the recording in which these utterances lie and look at each of them."""
+    recording, ids = utterances[0].recording, tuple(utterance.id for utterance in utterances)
     try:
         channels, rate = read_recording(recording)
     except AudioError as error:
         kind = error.kind if isinstance(error, SoundFileError) else ProblemKind.unreadable_audio
-        return _Heard(None, [Problem(kind, recording.id, str(error), tuple(u.id for u in utterances))])
-    info = AudioInfo(rate, *channels.shape)
-    problems = []
+        return _Heard(recording, ids, None, [Problem(kind, recording.id, str(error), ids)])
+    heard = _Heard(recording, ids, rate, [])
     for utterance in utterances:
         try:
-            first, last = stretch(utterance, info)
-            problem = _hear(utterance, channels[first:last, utterance.recording.channel], rate)
+            first, last = stretch(utterance, AudioInfo(rate, *channels.shape))
         except SoundFileError as error:
-            problem = Problem(error.kind, utterance.id, str(error), (utterance.id,))
-        problems += [problem] if problem else []
-    return _Heard(rate, problems)
+            heard.problems.append(Problem(error.kind, utterance.id, str(error), (utterance.id,)))
+            continue
+        heard.seconds[utterance.id] = (last - first) / rate
+        heard.problems.extend(_hear(utterance, channels[first:last, utterance.recording.channel], rate))
+    return heard
 
 
-def _hear(utterance: Utterance, samples: np.ndarray[tuple[int], np.dtype[np.float32]], rate: Hertz) -> Problem | None:
+def _hear(utterance: Utterance, samples: NDArray[np.float32], rate: Hertz) -> Iterator[Problem]:
     identifier = utterance.id
-    bad = int(np.count_nonzero(~np.isfinite(samples)))
-    if bad:
+    if bad := int(np.count_nonzero(~np.isfinite(samples))):
         text = f"{bad} of the {len(samples)} samples of utterance {identifier!r} are not finite numbers"
-        return Problem(ProblemKind.non_finite, identifier, text, (identifier,))
-    if seconds_of_speech(samples, rate) < LEAST_SPEECH:
+        yield Problem(ProblemKind.non_finite, identifier, text, (identifier,))
+    elif seconds_of_speech(samples, rate) < LEAST_SPEECH:
         text = f"utterance {identifier!r} is silent: {len(samples) / rate:.2f} s, none of it speech"
-        return Problem(ProblemKind.silent, identifier, text, (identifier,))
-    return None
+        yield Problem(ProblemKind.silent, identifier, text, (identifier,))
 
 
-def _word_problems(manifest: Manifest, known_words: Container[str]) -> Iterator[Problem]:
+def _word_problems(
+    manifest: Manifest, known_words: Container[str], normalise: Callable[[str], str]
+) -> Iterator[Problem]:
     where: dict[str, list[str]] = {}
     for utterance in manifest:
-        for word in dict.fromkeys((utterance.transcript or "").split()):
+        for word in dict.fromkeys(normalise(utterance.transcript or "").split()):
             if word not in known_words:
                 where.setdefault(word, []).append(utterance.id)
     for word, ids in sorted(where.items()):
