@@ -1,0 +1,251 @@
+"""lhuc-score: error rates of one system, or what lies between several, with tests of significance and files for sclite."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
+
+if TYPE_CHECKING:
+    from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.scoring.comparison import Comparison
+    from lhuc_asr.scoring.wer import Score
+
+
+@dataclass(frozen=True)
+class References:
+    """What was said, and by whom."""
+
+    texts: dict[str, str]
+    speaker_of: dict[str, str]
+
+
+@dataclass(frozen=True)
+class System:
+    """What one system recognised; the hypotheses are empty when only a text was given."""
+
+    texts: dict[str, str]
+    hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "score",
+        "Count errors, per speaker and in all; with two systems or more, compare each with the first: matched-pairs "
+        "test (MAPSSWE), bootstrap over speakers, speakers better and worse, and a picture.",
+    )
+    parser.add_argument(
+        "--ref", metavar="DIR_OR_TEXT", type=Path, required=True, help="data directory, or a file: UTTERANCE WORDS"
+    )
+    parser.add_argument(
+        "--hyp",
+        metavar="NAME=PATH",
+        action="append",
+        required=True,
+        help="a system, and its directory of hypotheses or file of lines: UTTERANCE WORDS; repeatable",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where trn, ctm, results.json, PNG go")
+    parser.add_argument("--utt2spk", metavar="FILE", type=Path, help="lines: UTTERANCE SPEAKER; needed beside a text")
+    parser.add_argument("--profiles", metavar="DIR", type=Path, help="profiles whose scales the picture shall show")
+    parser.add_argument("--alignments", action="store_true", help="write every utterance word by word")
+    parser.add_argument("--cer", action="store_true", help="count characters instead of words")
+    parser.add_argument("--normalise", action="store_true", help="upper-case both sides and drop punctuation")
+    parser.add_argument("--common", action="store_true", help="score only utterances that the reference and all have")
+    return parser
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parse_arguments(build_parser(), argv)
+    paths = _named_paths(args.hyp)
+    references = _read_references(args.ref, args.utt2spk)
+    systems = {name: _read_system(name, path) for name, path in paths.items()}
+    if args.normalise:
+        references, systems = _normalised(references, systems)
+    if args.common:
+        references, systems = _common(references, systems)
+    scores = _scores(references, systems, characters=args.cer)
+    comparisons = _comparisons(scores)
+    _print(scores, comparisons)
+    _write_texts(args.out, references, systems)
+    _write_reports(args, scores, comparisons)
+    return OK
+
+
+def _named_paths(arguments: Sequence[str]) -> dict[str, Path]:
+    """NAME=PATH arguments as a mapping."""
+    paths: dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not name or not equals or not path:
+            raise UsageError(f"--hyp {argument!r}: write NAME=PATH, for example --hyp SI=exp/si/decode")
+        if name in paths or name == "ref":
+            raise UsageError(f"--hyp {argument!r}: the name {name!r} is taken")
+        paths[name] = Path(path)
+    return paths
+
+
+def _read_references(path: Path, utt2spk: Path | None) -> References:
+    from lhuc_asr.data.kaldi_tables import read_rows
+    from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.errors import DataError
+
+    text = path / "text" if path.is_dir() else path
+    beside = utt2spk or text.parent / "utt2spk"
+    if text.is_file() and not text.name.endswith((".jsonl", ".gz")):  # a scored directory needs no audio
+        if not beside.is_file():
+            raise DataError(
+                f"the speakers of {str(text)!r} are not known: {str(beside)!r} does not exist; give --utt2spk"
+            )
+        return References(_read_texts(text), {row.id: row.value for row in read_rows(beside)})
+    manifest = load_manifest(path, allow_commands=True)
+    return References(manifest.transcripts, manifest.speaker_of)
+
+
+def _read_system(name: str, path: Path) -> System:
+    from lhuc_asr.decoding.hypothesis import read_hypotheses
+    from lhuc_asr.errors import DataError
+
+    if path.is_file():
+        return System(_read_texts(path))
+    if (path / "hypotheses.jsonl").is_file():
+        hypotheses = read_hypotheses(path)
+        return System({utterance: hypothesis.text for utterance, hypothesis in hypotheses.items()}, hypotheses)
+    if (path / "text").is_file():
+        return System(_read_texts(path / "text"))
+    raise DataError(
+        f"no hypotheses of {name!r} at {str(path)!r}: neither a text nor a directory that lhuc-decode wrote"
+    )
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    from lhuc_asr.data.kaldi_tables import read_rows
+    from lhuc_asr.errors import DataError
+
+    texts: dict[str, str] = {}
+    for row in read_rows(path):
+        if row.id in texts:
+            raise DataError(f"{str(path)!r}, line {row.line}: utterance {row.id!r} stands there twice")
+        texts[row.id] = row.value
+    return texts
+
+
+def _normalised(references: References, systems: Mapping[str, System]) -> tuple[References, dict[str, System]]:
+    from lhuc_asr.lang.text import normalise
+
+    def all_of(texts: Mapping[str, str]) -> dict[str, str]:
+        return {utterance: normalise(text) for utterance, text in texts.items()}
+
+    normalised = {name: System(all_of(system.texts), system.hypotheses) for name, system in systems.items()}
+    return References(all_of(references.texts), references.speaker_of), normalised
+
+
+def _common(references: References, systems: Mapping[str, System]) -> tuple[References, dict[str, System]]:
+    """Only what everybody has; says how much that leaves out."""
+    shared = set(references.texts).intersection(*(system.texts for system in systems.values()))
+    everything = set(references.texts).union(*(system.texts for system in systems.values()))
+    print(f"scoring {len(shared)} utterances; {len(everything - shared)} are not in the reference and all systems")
+
+    def part(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {utterance: value for utterance, value in values.items() if utterance in shared}
+
+    parts = {name: System(part(system.texts), part(system.hypotheses)) for name, system in systems.items()}
+    return References(part(references.texts), references.speaker_of), parts
+
+
+def _scores(references: References, systems: Mapping[str, System], *, characters: bool) -> dict[str, Score]:
+    from lhuc_asr.errors import DataError
+    from lhuc_asr.scoring.wer import Unit, score
+
+    unit = Unit.character if characters else Unit.word
+    scores = {}
+    for name, system in systems.items():
+        try:
+            scores[name] = score(references.texts, system.texts, references.speaker_of, unit=unit)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+    return scores
+
+
+def _comparisons(scores: Mapping[str, Score]) -> dict[tuple[str, str], Comparison]:
+    """Every system against the first."""
+    from lhuc_asr.scoring.comparison import compare
+
+    first, *others = scores
+    return {(first, other): compare(scores[first], scores[other]) for other in others}
+
+
+def _print(scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison]) -> None:
+    from lhuc_asr.scoring.report import comparison_text, speaker_change_table, speaker_table
+
+    if not comparisons:
+        (result,) = scores.values()
+        print(f"{speaker_table(result)}\n\n{result}")
+    for (first, second), comparison in comparisons.items():
+        print(f"{speaker_change_table(comparison, first, second)}\n")
+        print(f"{comparison_text(comparison, first, second)}\n")
+
+
+def _write_texts(out: Path, references: References, systems: Mapping[str, System]) -> None:
+    """trn files of all, ctm files of the systems whose words have times, and one stm."""
+    from lhuc_asr.files import escape_id
+    from lhuc_asr.scoring.sclite import write_ctm, write_stm, write_trn
+    from lhuc_asr.units import frames_to_seconds
+
+    write_trn(out / "ref.trn", references.texts, references.speaker_of)
+    durations: dict[str, float] = {}
+    for name, system in systems.items():
+        write_trn(out / f"{escape_id(name)}.trn", system.texts, references.speaker_of)
+        if system.hypotheses:
+            words = {utterance: hypothesis.words for utterance, hypothesis in system.hypotheses.items()}
+            write_ctm(out / f"{escape_id(name)}.ctm", words)
+            for utterance, hypothesis in system.hypotheses.items():
+                durations[utterance] = frames_to_seconds(len(hypothesis.transition_ids))
+    if durations:
+        write_stm(out / "ref.stm", references.texts, references.speaker_of, durations)
+
+
+def _write_reports(
+    args: argparse.Namespace, scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison]
+) -> None:
+    from lhuc_asr.files import escape_id, write_text
+    from lhuc_asr.scoring.report import write_results
+    from lhuc_asr.scoring.wer import alignments_text
+
+    write_results(args.out / "results.json", scores, comparisons)
+    if args.alignments:
+        for name, result in scores.items():
+            write_text(args.out / f"{escape_id(name)}.alignments.txt", alignments_text(result))
+    if comparisons:
+        from lhuc_asr.scoring.picture import draw_results
+
+        scales = _scales(args.profiles) if args.profiles else None
+        for (first, second), comparison in comparisons.items():
+            path = args.out / f"{escape_id(first)}-{escape_id(second)}.png"
+            draw_results(path, comparison, names=(first, second), scales=scales)
+            print(f"picture {path}")
+
+
+def _scales(directory: Path) -> dict[str, dict[str, Any]]:
+    """Speaker -> site -> amplitudes, of all profiles in a directory."""
+    from lhuc_asr.errors import ProfileError
+    from lhuc_asr.files import read_json
+    from lhuc_asr.profiles.format import load_profile
+
+    scales = {}
+    for tensors in sorted(directory.glob("*.safetensors")):
+        try:
+            fingerprint = read_json(tensors.with_suffix(".json"))["base_fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ProfileError(f"no readable profile beside {str(tensors)!r}: {error}") from error
+        profile = load_profile(tensors, fingerprint=fingerprint)
+        scales[profile.speaker] = {site: scale.numpy() for site, scale in profile.adapter().scales().items()}
+    if not scales:
+        raise ProfileError(f"no profiles (*.safetensors) in {str(directory)!r}")
+    return scales
