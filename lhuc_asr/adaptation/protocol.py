@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from lhuc_asr.errors import ConfigError, SpeakerError
-from lhuc_asr.units import Seconds
+from lhuc_asr.data.manifest import Manifest
+from lhuc_asr.data.splits import enrolment_split
+from lhuc_asr.errors import ConfigError
 
 
 class Protocol(Enum):
@@ -51,6 +51,11 @@ class ProtocolConfig:
                 f"protocol.fraction must be below 1 so that something is left to score, got {self.fraction}"
             )
 
+    @property
+    def enrolment_fraction(self) -> float | None:
+        """The share to learn from: one half where no other amount is given."""
+        return 0.5 if self.num_utterances is None and self.seconds is None and self.fraction is None else self.fraction
+
 
 @dataclass(frozen=True, slots=True)
 class SpeakerPlan:
@@ -72,41 +77,25 @@ class SpeakerPlan:
         return tuple(sorted({*self.adaptation, *self.evaluation}))
 
 
-def plan_speaker(
-    speaker: str, utterances: Sequence[str], durations: Mapping[str, Seconds], config: ProtocolConfig
-) -> SpeakerPlan:
+def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> SpeakerPlan:
     """Divide one speaker's utterances as the protocol says.
 
     Args:
         speaker: who.
-        utterances: ids of the speaker's utterances.
-        durations: id -> seconds of audio; asked only for ``protocol.seconds``.
+        manifest: the speaker's utterances and nobody else's.
         config: the protocol.
 
     Raises:
-        SpeakerError: there is no utterance, or enrolment would leave none to score.
+        SpeakerError: enrolment would leave nothing to score.
+        AudioError: ``protocol.seconds`` needs the length of a recording that cannot be read.
     """
-    ordered = tuple(sorted(utterances))
-    if not ordered:
-        raise SpeakerError(f"speaker {speaker!r} has no utterances")
     if config.name is Protocol.two_pass:
-        return SpeakerPlan(speaker, ordered, ordered)
-    count = _num_enrolment(ordered, durations, config)
-    if count >= len(ordered):
-        raise SpeakerError(
-            f"speaker {speaker!r} has {len(ordered)} utterances and enrolment takes {count}: none is left to score"
-        )
-    return SpeakerPlan(speaker, ordered[:count], ordered[count:])
+        return SpeakerPlan(speaker, _ids(manifest), _ids(manifest))
+    split = enrolment_split(
+        manifest, num_utterances=config.num_utterances, seconds=config.seconds, fraction=config.enrolment_fraction
+    )
+    return SpeakerPlan(speaker, _ids(split.adaptation), _ids(split.evaluation))
 
 
-def _num_enrolment(ordered: Sequence[str], durations: Mapping[str, Seconds], config: ProtocolConfig) -> int:
-    if config.num_utterances is not None:
-        return config.num_utterances
-    if config.seconds is None:
-        return max(1, round(len(ordered) * (config.fraction or 0.5)))
-    total = 0.0
-    for count, utterance in enumerate(ordered, start=1):
-        total += durations[utterance]
-        if total >= config.seconds:
-            return count
-    return len(ordered)
+def _ids(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(sorted(utterance.id for utterance in manifest))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.training.objectives import frame_cross_entropy
 from lhuc_asr.units import Seconds
 
 _OBJECTIVE_BATCH = 1024
@@ -77,12 +78,12 @@ class UpdateReport:
 
 
 def adapt(
-    network: nn.Module, adapter: LhucAdapter, frames: SplicedFrames, targets: Tensor, config: AdaptConfig
+    network: AcousticNetwork, adapter: LhucAdapter, frames: SplicedFrames, targets: Tensor, config: AdaptConfig
 ) -> UpdateReport:
     """Learn a speaker's scales; not one bit of the net changes, and gradients reach only r.
 
     Args:
-        network: with ``forward_windows``: (N, W, F) -> (N, V) log-probabilities; in evaluation mode.
+        network: in evaluation mode.
         adapter: its parameters are moved in place.
         frames: the speaker's N frames with their context.
         targets: (N,) tied state of every frame.
@@ -109,14 +110,14 @@ def adapt(
 
 
 def _sweeps(
-    network: nn.Module, adapter: LhucAdapter, frames: SplicedFrames, targets: Tensor, config: AdaptConfig
+    network: AcousticNetwork, adapter: LhucAdapter, frames: SplicedFrames, targets: Tensor, config: AdaptConfig
 ) -> tuple[float, ...]:
     parameters = adapter.parameters()
     generator = torch.Generator().manual_seed(config.seed)
     means = []
     for _ in range(config.num_epochs):
         total = 0.0
-        for batch in torch.randperm(len(targets), generator=generator).split(config.batch_size):
+        for batch in torch.split(torch.randperm(len(targets), generator=generator), config.batch_size):
             loss = _cross_entropy(network, frames, targets, batch)
             gradients = torch.autograd.grad(loss, parameters)
             with torch.no_grad():
@@ -128,14 +129,12 @@ def _sweeps(
 
 
 @torch.no_grad()
-def _objective(network: nn.Module, frames: SplicedFrames, targets: Tensor) -> float:
-    total = sum(
-        float(_cross_entropy(network, frames, targets, batch)) * len(batch)
-        for batch in torch.arange(len(targets)).split(_OBJECTIVE_BATCH)
-    )
+def _objective(network: AcousticNetwork, frames: SplicedFrames, targets: Tensor) -> float:
+    total = 0.0
+    for batch in torch.split(torch.arange(len(targets)), _OBJECTIVE_BATCH):
+        total += float(_cross_entropy(network, frames, targets, batch)) * len(batch)
     return total / len(targets)
 
 
-def _cross_entropy(network: nn.Module, frames: SplicedFrames, targets: Tensor, batch: Tensor) -> Tensor:
-    forward: Callable[[Tensor], Tensor] = network.forward_windows  # type: ignore[assignment]
-    return nn.functional.nll_loss(forward(frames.windows(batch)), targets[batch])
+def _cross_entropy(network: AcousticNetwork, frames: SplicedFrames, targets: Tensor, batch: Tensor) -> Tensor:
+    return frame_cross_entropy(network.forward_windows(frames.windows(batch)), targets[batch])

@@ -1,0 +1,99 @@
+"""Keys: two pieces of work with the same key would give the same result, so the second need not be done."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
+from lhuc_asr.adaptation.update import AdaptConfig, Supervision
+from lhuc_asr.errors import DataError
+from lhuc_asr.files import sha256
+from lhuc_asr.lhuc.sites import LhucConfig
+from lhuc_asr.system.model_directory import AcousticSystem
+from lhuc_asr.system.settings import canonical, to_plain
+
+Feats = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationSettings:
+    """What the user decides about an adaptation.
+
+    Attributes:
+        lhuc: which layers are scaled, by which function.
+        adapt: how the scales are learnt.
+        protocol: what is learnt from and what is scored.
+    """
+
+    lhuc: LhucConfig
+    adapt: AdaptConfig
+    protocol: ProtocolConfig
+
+    def plain(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"lhuc": to_plain(self.lhuc), "adapt": to_plain(self.adapt), "protocol": to_plain(self.protocol)}
+
+
+@dataclass(frozen=True)
+class SpeakerKeys:
+    """Keys of one speaker's three pieces of work.
+
+    Attributes:
+        first_pass: model, graph, decoding settings, and the speech of all utterances.
+        update: model, settings, the speech that is learnt from, and where its targets come from.
+        second_pass: the update, graph, decoding settings, and the speech that is scored.
+    """
+
+    first_pass: str
+    update: str
+    second_pass: str
+
+
+def search_key(system: AcousticSystem) -> str:
+    """Key of everything but the speech that decides a first pass."""
+    return _digest([system.fingerprint, to_plain(system.decoding), sha256(system.graph_path)])
+
+
+def speaker_keys(
+    plan: SpeakerPlan, feats: Feats, transcripts: Mapping[str, str], settings: AdaptationSettings, search: str
+) -> SpeakerKeys:
+    """Keys of a speaker's work; features count by content, so that other audio under the same ids is noticed.
+
+    Args:
+        plan: the speaker's utterances.
+        feats: utterance id -> (T, F) normalised.
+        transcripts: utterance id -> words; they count only where targets come from them.
+        settings: of the adaptation.
+        search: `search_key` of the model.
+
+    Raises:
+        DataError: an utterance has no features.
+    """
+    speech = {utterance: _digest_of_feats(utterance, feats) for utterance in plan.utterances}
+    oracle = settings.adapt.supervision is Supervision.oracle
+    words = [transcripts.get(utterance) for utterance in plan.adaptation] if oracle else None
+    first_pass = _digest([search, _part(speech, plan.utterances)])
+    learnt = [search, to_plain(settings.lhuc), to_plain(settings.adapt), _part(speech, plan.adaptation), words]
+    update = _digest(learnt)
+    return SpeakerKeys(first_pass, update, _digest([search, update, _part(speech, plan.evaluation)]))
+
+
+def _part(speech: Mapping[str, str], utterances: Iterable[str]) -> list[list[str]]:
+    return [[utterance, speech[utterance]] for utterance in utterances]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def _digest_of_feats(utterance: str, feats: Feats) -> str:
+    if utterance not in feats:
+        raise DataError(f"utterance {utterance!r} has no features")
+    values = np.ascontiguousarray(feats[utterance], dtype=np.float32)
+    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()

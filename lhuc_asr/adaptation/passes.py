@@ -1,0 +1,139 @@
+"""One recognition pass over many speakers: all cores are kept busy, and a speaker comes out when complete."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.decoding.hypothesis import Hypothesis, read_hypotheses, write_hypotheses
+from lhuc_asr.decoding.speed import SpeedMeter
+from lhuc_asr.errors import DataError, DecodingError
+from lhuc_asr.files import read_json, write_json
+from lhuc_asr.profiles.format import profile_stem
+from lhuc_asr.progress import track
+
+logger = logging.getLogger(__name__)
+
+LogLikes = NDArray[np.float32]
+_PAGE = "pass.json"
+
+
+class Decoder(Protocol):
+    """What a pass needs of a decoder; `lhuc_asr.decoding.wfst.WfstDecoder` is one."""
+
+    def decode_all(
+        self,
+        items: Iterable[tuple[str, LogLikes]],
+        *,
+        num_jobs: int = 1,
+        meter: SpeedMeter | None = None,
+        on_failure: Callable[[str, DecodingError], None] | None = None,
+    ) -> Iterator[Hypothesis]:
+        """Hypotheses in the order of the items; utterances without a path go to ``on_failure``."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpeakerPass:
+    """What one pass made of one speaker's utterances.
+
+    Attributes:
+        hypotheses: utterance id -> best path.
+        failed: utterance id -> why it has none.
+    """
+
+    hypotheses: Mapping[str, Hypothesis]
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, utterances: Iterable[str]) -> dict[str, Hypothesis]:
+        """The hypotheses of these utterances, in this order; those that failed are absent."""
+        return {utterance: self.hypotheses[utterance] for utterance in utterances if utterance in self.hypotheses}
+
+
+def decode_speakers(
+    decoder: Decoder,
+    wanted: Mapping[str, Sequence[str]],
+    log_likes: Callable[[str, str], LogLikes],
+    *,
+    description: str,
+    num_jobs: int,
+    meter: SpeedMeter,
+) -> Iterator[tuple[str, SpeakerPass]]:
+    """Decode every speaker's utterances in one stream, so that no core waits for the end of a speaker.
+
+    Args:
+        decoder: the search.
+        wanted: speaker -> ids of the utterances.
+        log_likes: (speaker, utterance id) -> (T, P) log-likelihoods, called in this process, a few ahead of the search.
+        description: of the progress bar.
+        num_jobs: processes of the search.
+        meter: collects its speed.
+
+    Yields:
+        Each speaker as soon as all of the speaker's utterances are decoded, in the order given.
+    """
+    hypotheses: dict[str, Hypothesis] = {}
+    failed: dict[str, str] = {}
+    queue = deque(wanted.items())
+
+    def items() -> Iterator[tuple[str, LogLikes]]:
+        for speaker, utterances in wanted.items():
+            for utterance in utterances:
+                yield utterance, log_likes(speaker, utterance)
+
+    def finished() -> Iterator[tuple[str, SpeakerPass]]:
+        while queue and all(utterance in hypotheses or utterance in failed for utterance in queue[0][1]):
+            speaker, utterances = queue.popleft()
+            found = {utterance: hypotheses.pop(utterance) for utterance in utterances if utterance in hypotheses}
+            yield speaker, SpeakerPass(found, {u: failed.pop(u) for u in utterances if u in failed})
+
+    stream = decoder.decode_all(
+        items(), num_jobs=num_jobs, meter=meter, on_failure=lambda utterance, error: _note(failed, utterance, error)
+    )
+    for hypothesis in track(stream, description, total=sum(map(len, wanted.values()))):
+        hypotheses[hypothesis.utterance] = hypothesis
+        yield from finished()
+    yield from finished()
+
+
+def _note(failed: dict[str, str], utterance: str, error: DecodingError) -> None:
+    logger.warning("%s", error)
+    failed[utterance] = str(error)
+
+
+class PassStore:
+    """Passes on disk, one directory a speaker, each kept with the key of what it was made from.
+
+    Args:
+        directory: may be shared by runs with the same model.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def get(self, speaker: str, key: str) -> SpeakerPass | None:
+        """The pass that was made from the same things, or None when there is none or it is damaged."""
+        directory = self.directory / profile_stem(speaker)
+        try:
+            page: dict[str, Any] = read_json(directory / _PAGE)
+            if page["key"] != key:
+                return None
+            return SpeakerPass(read_hypotheses(directory), page["failed"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError, DataError) as error:
+            logger.warning("%s cannot be used and is made again: %s", directory, error)
+            return None
+
+    def put(self, speaker: str, key: str, result: SpeakerPass) -> None:
+        """Write a pass; its page comes last, so that a pass which was broken off is none."""
+        directory = self.directory / profile_stem(speaker)
+        (directory / _PAGE).unlink(missing_ok=True)
+        write_hypotheses(directory, result.hypotheses.values())
+        write_json(directory / _PAGE, {"speaker": speaker, "key": key, "failed": dict(result.failed)})

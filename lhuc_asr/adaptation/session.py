@@ -1,0 +1,324 @@
+"""The whole adaptation of many speakers: first pass, supervision, update, profile, second pass; resumable.
+
+DIRECTORY/first_pass/<speaker>/     speaker-independent words and state paths (may lie elsewhere and be shared)
+DIRECTORY/profiles/<speaker>.json   the profile, with its tensors beside it
+DIRECTORY/second_pass/<speaker>/    adapted words and state paths
+DIRECTORY/status/<speaker>.json     what became of the speaker
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
+from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
+from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
+from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references, one_best, require_speech
+from lhuc_asr.adaptation.update import Supervision
+from lhuc_asr.adaptation.updating import Updated, report_of, update_speakers
+from lhuc_asr.data.manifest import Manifest, Utterance
+from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
+from lhuc_asr.decoding.wfst import WfstDecoder
+from lhuc_asr.errors import LhucError, ProfileError, SpeakerError
+from lhuc_asr.lhuc.probe import prove_sites_act
+from lhuc_asr.lhuc.sites import Site, choose_sites
+from lhuc_asr.profiles.format import Profile, load_profile, profile_path, save_profile
+from lhuc_asr.system.model_directory import AcousticSystem
+
+logger = logging.getLogger(__name__)
+
+_PROBE_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    """One speaker's work: what it is about, and the keys by which finished parts are known."""
+
+    plan: SpeakerPlan
+    keys: SpeakerKeys
+
+    @property
+    def name(self) -> str:
+        return self.plan.speaker
+
+
+@dataclass
+class AdaptationSession:
+    """Adapts one model to many speakers.
+
+    Attributes:
+        system: the model; nothing of it changes.
+        settings: of the adaptation.
+        directory: where profiles, words and statuses go; what lies there from the same work is not done again.
+        first_pass_directory: where first passes are kept, if not in ``directory``.
+        num_jobs: processes.
+        decoder: another search than the model's own.
+
+    Example:
+        >>> session = AdaptationSession(system, settings, Path("exp/lhuc"), num_jobs=2)  # doctest: +SKIP
+        >>> for outcome in session.run(manifest, feats):  # doctest: +SKIP
+        ...     print(outcome.speaker)
+    """
+
+    system: AcousticSystem
+    settings: AdaptationSettings
+    directory: Path
+    first_pass_directory: Path | None = None
+    num_jobs: int = 1
+    decoder: Decoder | None = None
+    _meters: dict[str, SpeedMeter] = field(default_factory=dict, init=False)
+
+    def run(
+        self, manifest: Manifest, feats: Feats, *, second_pass: bool = True
+    ) -> Iterator[SpeakerResult | SpeakerFailure]:
+        """Adapt to every speaker of the manifest and yield each one as soon as it is finished.
+
+        Speakers whose work lies finished in the directory come first, then those who cannot be adapted to, then the
+        others. Every outcome is on disk before it is yielded.
+
+        Args:
+            manifest: speakers and utterances; transcripts are read only for ``adapt.supervision=oracle``.
+            feats: utterance id -> (T, F), normalised as the model wants them.
+            second_pass: recognise the evaluation utterances again with the profile.
+
+        Raises:
+            SpeakerError: the manifest is empty.
+            SiteError: a layer that was asked for does not exist or does not act.
+            WorkerError: a worker process died; run again to go on.
+        """
+        for outcome in self._run(manifest, feats, second_pass=second_pass):
+            write_status(self.directory / "status", outcome)
+            yield outcome
+
+    @property
+    def speed(self) -> dict[str, DecodingSpeed]:
+        """Time taken by ``first_pass``, ``update`` and ``second_pass``, of those that had something to do."""
+        return {stage: meter.speed for stage, meter in self._meters.items()}
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The layers that are scaled, each proved to act."""
+        network = self.system.network
+        sites = choose_sites(network, network.adaptation_sites, self.settings.lhuc.layers)
+        example = torch.randn(1, _PROBE_FRAMES, self.system.features.dim, generator=torch.Generator().manual_seed(0))
+        prove_sites_act(network, sites, example)
+        return sites
+
+    def _run(self, manifest: Manifest, feats: Feats, *, second_pass: bool) -> Iterator[SpeakerResult | SpeakerFailure]:
+        if not len(manifest):
+            raise SpeakerError("there is nobody to adapt to: the data has no utterances")
+        logger.info("%d sites proved to act: %s", len(self.sites), ", ".join(site.name for site in self.sites))
+        planned = list(self._plan(manifest, feats))
+        todo: list[_Speaker] = []
+        for speaker in planned:
+            if isinstance(speaker, SpeakerFailure):
+                continue
+            finished = self._finished(speaker, second_pass=second_pass)
+            if finished is None:
+                todo.append(speaker)
+            else:
+                yield finished
+        yield from (speaker for speaker in planned if isinstance(speaker, SpeakerFailure))
+        if todo:
+            yield from self._adapt(todo, manifest, feats, second_pass=second_pass)
+
+    def _adapt(
+        self, todo: list[_Speaker], manifest: Manifest, feats: Feats, *, second_pass: bool
+    ) -> Iterator[SpeakerResult | SpeakerFailure]:
+        first = self._recognise(todo, feats)
+        adapted: dict[str, Profile] = {}
+        for speaker, outcome in self._update(todo, first, manifest, feats):
+            if isinstance(outcome, str):
+                words = first[speaker.name].of(speaker.plan.evaluation)
+                yield SpeakerFailure(speaker=speaker.name, reason=outcome, plan=speaker.plan, first_pass=words)
+            elif second_pass:
+                adapted[speaker.name] = outcome
+            else:
+                yield self._result(speaker, outcome, first[speaker.name], None)
+        if adapted:
+            yield from self._recognise_again([s for s in todo if s.name in adapted], adapted, first, feats)
+
+    def _plan(self, manifest: Manifest, feats: Feats) -> Iterator[_Speaker | SpeakerFailure]:
+        search = search_key(self.system)
+        own: dict[str, list[Utterance]] = {speaker: [] for speaker in manifest.speakers}
+        for utterance in manifest:
+            own[utterance.speaker].append(utterance)
+        for speaker, utterances in own.items():
+            try:
+                plan = plan_speaker(speaker, Manifest(tuple(utterances)), self.settings.protocol)
+                yield _Speaker(plan, speaker_keys(plan, feats, manifest.transcripts, self.settings, search))
+            except LhucError as error:
+                yield SpeakerFailure(speaker=speaker, reason=str(error))
+
+    def _finished(self, speaker: _Speaker, *, second_pass: bool) -> SpeakerResult | None:
+        profile = self._stored_profile(speaker)
+        if profile is None:
+            return None
+        first = self._first_passes.get(speaker.name, speaker.keys.first_pass)
+        second = self._second_passes.get(speaker.name, speaker.keys.second_pass) if second_pass else None
+        if first is None or (second_pass and second is None):
+            return None
+        return self._result(speaker, profile, first, second, resumed=True)
+
+    def _recognise(self, todo: list[_Speaker], feats: Feats) -> dict[str, SpeakerPass]:
+        """First passes, those that are stored read and the others made and stored."""
+        stored = {s.name: self._first_passes.get(s.name, s.keys.first_pass) for s in todo}
+        first = {name: known for name, known in stored.items() if known is not None}
+        missing = {s.name: s for s in todo if s.name not in first}
+        if missing:
+            wanted = {name: speaker.plan.utterances for name, speaker in missing.items()}
+            passes = decode_speakers(
+                self._search,
+                wanted,
+                lambda _, utterance: self.system.log_likes(feats[utterance]),
+                description="first pass",
+                num_jobs=self.num_jobs,
+                meter=self._meter("first_pass"),
+            )
+            for name, result in passes:
+                self._first_passes.put(name, missing[name].keys.first_pass, result)
+                first[name] = result
+        return first
+
+    def _update(
+        self, todo: list[_Speaker], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
+    ) -> Iterator[tuple[_Speaker, Profile | str]]:
+        """Profiles, those that are stored read and the others learnt and stored; or the reason why there is none."""
+        missing: dict[str, _Speaker] = {}
+        for speaker in todo:
+            if (profile := self._stored_profile(speaker)) is not None:
+                yield speaker, profile
+            else:
+                missing[speaker.name] = speaker
+        targets: dict[str, SpeakerTargets] = {}
+        for name, found in self._targets(missing.values(), first, manifest, feats):
+            try:
+                require_speech(found, name, at_least=self.settings.adapt.min_seconds, frame_shift_ms=self._shift)
+                targets[name] = found
+            except SpeakerError as error:
+                yield missing[name], str(error)
+        for name, outcome in self._learn(targets, feats):
+            speaker = missing[name]
+            yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome)
+
+    def _targets(
+        self, speakers: Iterable[_Speaker], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
+    ) -> Iterator[tuple[str, SpeakerTargets]]:
+        plans = [speaker.plan for speaker in speakers]
+        if self.settings.adapt.supervision is Supervision.oracle:
+            yield from align_references(self.system, plans, manifest.transcripts, feats, num_jobs=self.num_jobs)
+        else:
+            for plan in plans:
+                yield plan.speaker, one_best(plan.adaptation, first[plan.speaker].hypotheses, self.system.hmm)
+
+    def _learn(self, targets: Mapping[str, SpeakerTargets], feats: Feats) -> Iterator[tuple[str, Updated | str]]:
+        if not targets:
+            return
+        meter = self._meter("update")
+        updates = update_speakers(
+            self.system.network, self.sites, targets, feats, settings=self.settings, num_jobs=self.num_jobs
+        )
+        for name, outcome in updates:
+            if isinstance(outcome, Updated):
+                meter.add(num_frames=targets[name].num_frames, cpu=outcome.cpu)
+            yield name, outcome
+
+    def _keep(self, speaker: _Speaker, updated: Updated) -> Profile:
+        profile = updated.profile(
+            speaker.name,
+            base_fingerprint=self.system.fingerprint,
+            settings={**self.settings.plain(), "key": speaker.keys.update, "utterances": list(speaker.plan.adaptation)},
+            frame_shift_ms=self._shift,
+        )
+        save_profile(profile, self._profiles)
+        return profile
+
+    def _recognise_again(
+        self,
+        speakers: list[_Speaker],
+        profiles: Mapping[str, Profile],
+        first: Mapping[str, SpeakerPass],
+        feats: Feats,
+    ) -> Iterator[SpeakerResult]:
+        by_name = {speaker.name: speaker for speaker in speakers}
+        adapters = {name: profiles[name].adapter() for name in by_name}
+
+        def log_likes(speaker: str, utterance: str) -> LogLikes:
+            with adapters[speaker].attached(self.system.network):
+                return self.system.log_likes(feats[utterance])
+
+        passes = decode_speakers(
+            self._search,
+            {name: speaker.plan.evaluation for name, speaker in by_name.items()},
+            log_likes,
+            description="second pass",
+            num_jobs=self.num_jobs,
+            meter=self._meter("second_pass"),
+        )
+        for name, result in passes:
+            self._second_passes.put(name, by_name[name].keys.second_pass, result)
+            yield self._result(by_name[name], profiles[name], first[name], result)
+
+    def _result(
+        self,
+        speaker: _Speaker,
+        profile: Profile,
+        first: SpeakerPass,
+        second: SpeakerPass | None,
+        *,
+        resumed: bool = False,
+    ) -> SpeakerResult:
+        return SpeakerResult(
+            speaker=speaker.name,
+            plan=speaker.plan,
+            seconds=profile.seconds,
+            update=report_of(profile),
+            profile=profile_path(self._profiles, speaker.name),
+            first_pass=first.of(speaker.plan.evaluation),
+            second_pass=None if second is None else second.of(speaker.plan.evaluation),
+            failed={**first.failed, **(second.failed if second else {})},
+            resumed=resumed,
+        )
+
+    def _stored_profile(self, speaker: _Speaker) -> Profile | None:
+        path = profile_path(self._profiles, speaker.name)
+        if not path.exists():
+            return None
+        try:
+            profile = load_profile(path, fingerprint=self.system.fingerprint)
+        except ProfileError as error:
+            logger.warning("%s; it is learnt again", error)
+            return None
+        return profile if profile.settings.get("key") == speaker.keys.update else None
+
+    def _meter(self, stage: str) -> SpeedMeter:
+        self._meters[stage] = SpeedMeter()
+        return self._meters[stage]
+
+    @property
+    def _shift(self) -> float:
+        return self.system.features.frame_shift_ms
+
+    @property
+    def _profiles(self) -> Path:
+        return self.directory / "profiles"
+
+    @property
+    def _first_passes(self) -> PassStore:
+        return PassStore(self.first_pass_directory or self.directory / "first_pass")
+
+    @property
+    def _second_passes(self) -> PassStore:
+        return PassStore(self.directory / "second_pass")
+
+    @cached_property
+    def _search(self) -> Decoder:
+        system = self.system
+        return self.decoder or WfstDecoder(system.graph_path, system.hmm, system.lexicon, system.decoding)

@@ -1,0 +1,109 @@
+"""Targets of a speaker's frames: what the first pass believed, or, for research, what the references say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.adaptation.protocol import SpeakerPlan
+from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.errors import SpeakerError
+from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
+from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.progress import track
+from lhuc_asr.system.model_directory import AcousticSystem
+from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
+
+logger = logging.getLogger(__name__)
+
+_SILENCE = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SpeakerTargets:
+    """What one speaker's frames shall be taken for.
+
+    Attributes:
+        pdfs: utterance id -> (T,) tied state of each frame; utterances without a path are absent.
+        num_frames: frames of all utterances.
+        num_speech_frames: those whose phone is not silence.
+    """
+
+    pdfs: Mapping[str, NDArray[np.int32]]
+    num_frames: int
+    num_speech_frames: int
+
+
+def targets_of_paths(paths: Mapping[str, NDArray[np.int32]], hmm: HmmModel) -> SpeakerTargets:
+    """Tied states of transition-id paths, of the first pass or of an alignment.
+
+    Args:
+        paths: utterance id -> (T,) transition ids.
+        hmm: whose transition ids they are.
+    """
+    return SpeakerTargets(
+        pdfs={utterance: hmm.pdfs(path) for utterance, path in paths.items()},
+        num_frames=sum(len(path) for path in paths.values()),
+        num_speech_frames=sum(int((hmm.phones_of(path) != _SILENCE).sum()) for path in paths.values()),
+    )
+
+
+def one_best(utterances: Sequence[str], hypotheses: Mapping[str, Hypothesis], hmm: HmmModel) -> SpeakerTargets:
+    """The first pass's best state path, silence included, as it is: no realignment and no selection.
+
+    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V, and the authors' adaptation script.
+    """
+    return targets_of_paths({u: hypotheses[u].transition_ids for u in utterances if u in hypotheses}, hmm)
+
+
+def require_speech(targets: SpeakerTargets, speaker: str, *, at_least: Seconds, frame_shift_ms: Milliseconds) -> None:
+    """Refuse a speaker who said next to nothing.
+
+    Raises:
+        SpeakerError: no frame has a target, or the frames that are not silence last less than ``at_least``.
+    """
+    if not targets.num_frames:
+        raise SpeakerError(f"speaker {speaker!r}: no utterance got a state path, so there is nothing to learn from")
+    seconds = frames_to_seconds(targets.num_frames, frame_shift_ms)
+    speech = frames_to_seconds(targets.num_speech_frames, frame_shift_ms)
+    if not speech:
+        raise SpeakerError(f"speaker {speaker!r} said nothing: {seconds:.1f} s of audio were taken for silence")
+    if speech < at_least:
+        raise SpeakerError(
+            f"speaker {speaker!r} has {speech:.1f} s of speech in {seconds:.1f} s of audio; "
+            f"at least {at_least:g} s are needed (adapt.min_seconds)"
+        )
+
+
+def align_references(
+    system: AcousticSystem,
+    plans: Sequence[SpeakerPlan],
+    transcripts: Mapping[str, str],
+    feats: Mapping[str, NDArray[np.float32]],
+    *,
+    num_jobs: int,
+) -> Iterator[tuple[str, SpeakerTargets]]:
+    """Oracle targets: the references, aligned with the speaker-independent model. For research: it is not adaptation.
+
+    Args:
+        system: the model.
+        plans: speakers and the utterances that they are learnt from.
+        transcripts: utterance id -> words; utterances without words are left out and reported.
+        feats: utterance id -> (T, F) normalised.
+        num_jobs: processes.
+
+    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V-E, the oracle arm.
+    """
+    utterances = [utterance for plan in plans for utterance in plan.adaptation]
+    aligner = ForcedAligner(system.hmm, system.lexicon, AlignConfig(acoustic_scale=system.decoding.acoustic_scale))
+    log_likes = ((u, system.log_likes(feats[u])) for u in track(utterances, "aligning references"))
+    aligned = aligner.align_all(log_likes, transcripts, num_jobs=num_jobs)
+    for utterance, reason in aligned.failed.items():
+        logger.warning("utterance %r has no reference alignment and is left out: %s", utterance, reason)
+    for plan in plans:
+        paths = {u: aligned.alignments[u] for u in plan.adaptation if u in aligned.alignments}
+        yield plan.speaker, targets_of_paths(paths, system.hmm)
