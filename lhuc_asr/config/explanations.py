@@ -1,0 +1,73 @@
+"""What Hydra and OmegaConf complain of, in one line: the override or the file, the key, and what is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from yaml import YAMLError
+
+from lhuc_asr.config.schema import Config
+from lhuc_asr.errors import nearest
+
+
+def setting_names(settings: Any = None, prefix: str = "") -> Iterator[str]:
+    """The dotted name of every setting and of every group of settings."""
+    settings = settings or Config()
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        yield prefix + field.name
+        if is_dataclass(value):
+            yield from setting_names(value, f"{prefix}{field.name}.")
+
+
+def no_such_setting(key: str) -> str:
+    """Says that a key is unknown, and names those of the same last part elsewhere, or else those spelt alike."""
+    names = list(setting_names())
+    same = [repr(name) for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    return f"there is no setting {key!r}; nearest: {', '.join(same[:3]) or nearest(key, names)}"
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """The root cause of a failed composition.
+
+    Args:
+        error: what Hydra, OmegaConf or the YAML parser raised.
+        overrides: what the user asked for.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, YAMLError):
+        return f"a preset is not YAML: {text}"
+    if isinstance(error, MissingConfigException):
+        return f"there is no preset {error.missing_cfg_file!r}; there are: {', '.join(error.options or []) or 'none'}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r}: {text.partition(' See https')[0]} (quote a value with signs of its own: key='a b')"
+    if text.startswith("Ambiguous value for argument"):
+        asked = text.split("'")[1]
+        key, _, value = asked.partition("=")
+        return f"{asked!r}: a setting takes one value; a list is written {key}=[{value}]"
+    return _locate(_root(error), str(error), overrides)
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _locate(cause: BaseException, outer: str, overrides: Sequence[str]) -> str:
+    """The first line of the cause, behind the override or the preset that it comes from."""
+    message, *details = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+    key = next((line.partition(":")[2].strip() for line in details if line.startswith("full_key:")), "")
+    if message.startswith("In '"):  # Hydra's own complaint about a preset: its second line says what
+        message = details[0] if details else message
+    if message.startswith("Key ") and " not in " in message:
+        message, key = no_such_setting(key), ""
+    if outer.startswith("In '"):
+        where = f"preset {outer.split(chr(39))[1]!r}: "
+    else:
+        guilty = [one for one in overrides if one.partition("=")[0] == key or one in outer]
+        where = f"{guilty[-1]!r}: " if guilty else ""
+    return where + (f"{key}: " if key and key not in where + message else "") + message
