@@ -87,7 +87,7 @@ class Augmentation:
         if not self.config.is_active:
             return windows
         x_BTF = windows if windows.ndim == 3 else windows[None]
-        x_BTSF = x_BTF.unflatten(-1, (-1, self.num_mel_bins))
+        x_BTSF = x_BTF.reshape(*x_BTF.shape[:2], -1, self.num_mel_bins)
         changed = x_BTSF
         if self.config.warp:
             changed = self._warped(changed, generator)

@@ -76,7 +76,7 @@ def extract(
 def _is_done(directory: Path, description: dict[str, Any]) -> bool:
     try:
         found = read_json(directory / DESCRIPTION)
-        return {**found, **description, **_contents(FeatureStore(directory))} == found
+        return bool(found == {**found, **description, **_contents(FeatureStore(directory))})
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

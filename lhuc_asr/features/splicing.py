@@ -57,8 +57,8 @@ class SplicedFrames:
     """
 
     def __init__(self, utterances: Iterable[NDArray[np.float32]], context: int) -> None:
-        blocks = [_padded(feats, context) for feats in utterances if len(feats)]
-        if not blocks:
+        blocks = [_padded(feats, context) for feats in utterances]
+        if sum(len(block) - 2 * context for block in blocks) == 0:
             raise DataError("there are no frames to splice")
         dims = {block.shape[1] for block in blocks}
         if len(dims) > 1:
@@ -100,6 +100,8 @@ class SplicedFrames:
 
 
 def _padded(feats: NDArray[np.float32], context: int) -> NDArray[np.float32]:
+    if not len(feats):
+        return np.zeros((2 * context, feats.shape[1]), dtype=np.float32)
     return np.pad(feats.astype(np.float32, copy=False), ((context, context), (0, 0)), mode="edge")
 
 
