@@ -154,8 +154,10 @@ class AdaptationSession:
             try:
                 plan = plan_speaker(speaker, Manifest(tuple(utterances)), self.settings.protocol)
                 yield _Speaker(plan, speaker_keys(plan, feats, manifest.transcripts, self.settings, search))
-            except LhucError as error:
+            except SpeakerError as error:
                 yield SpeakerFailure(speaker=speaker, reason=str(error))
+            except LhucError as error:
+                yield SpeakerFailure(speaker=speaker, reason=f"speaker {speaker!r}: {error}")
 
     def _finished(self, speaker: _Speaker, *, second_pass: bool) -> SpeakerResult | None:
         profile = self._stored_profile(speaker)
@@ -216,7 +218,7 @@ class AdaptationSession:
             yield from align_references(self.system, plans, manifest.transcripts, feats, num_jobs=self.num_jobs)
         else:
             for plan in plans:
-                yield plan.speaker, one_best(plan.adaptation, first[plan.speaker].hypotheses, self.system.hmm)
+                yield plan.speaker, one_best(plan.adaptation, first[plan.speaker], self.system.hmm)
 
     def _learn(self, targets: Mapping[str, SpeakerTargets], feats: Feats) -> Iterator[tuple[str, Updated | str]]:
         if not targets:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.passes import SpeakerPass
 from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
 from lhuc_asr.hmm.model import HmmModel
@@ -31,33 +31,40 @@ class SpeakerTargets:
         pdfs: utterance id -> (T,) tied state of each frame; utterances without a path are absent.
         num_frames: frames of all utterances.
         num_speech_frames: those whose phone is not silence.
+        failed: utterance id -> why it is absent.
     """
 
     pdfs: Mapping[str, NDArray[np.int32]]
     num_frames: int
     num_speech_frames: int
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
-def targets_of_paths(paths: Mapping[str, NDArray[np.int32]], hmm: HmmModel) -> SpeakerTargets:
+def targets_of_paths(
+    paths: Mapping[str, NDArray[np.int32]], failed: Mapping[str, str], hmm: HmmModel
+) -> SpeakerTargets:
     """Tied states of transition-id paths, of the first pass or of an alignment.
 
     Args:
         paths: utterance id -> (T,) transition ids.
+        failed: utterance id -> why it has no path.
         hmm: whose transition ids they are.
     """
     return SpeakerTargets(
         pdfs={utterance: hmm.pdfs(path) for utterance, path in paths.items()},
         num_frames=sum(len(path) for path in paths.values()),
         num_speech_frames=sum(int((hmm.phones_of(path) != _SILENCE).sum()) for path in paths.values()),
+        failed=failed,
     )
 
 
-def one_best(utterances: Sequence[str], hypotheses: Mapping[str, Hypothesis], hmm: HmmModel) -> SpeakerTargets:
+def one_best(utterances: Sequence[str], first_pass: SpeakerPass, hmm: HmmModel) -> SpeakerTargets:
     """The first pass's best state path, silence included, as it is: no realignment and no selection.
 
     Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V, and the authors' adaptation script.
     """
-    return targets_of_paths({u: hypotheses[u].transition_ids for u in utterances if u in hypotheses}, hmm)
+    paths = {utterance: found.transition_ids for utterance, found in first_pass.of(utterances).items()}
+    return targets_of_paths(paths, _of(utterances, first_pass.failed), hmm)
 
 
 def require_speech(targets: SpeakerTargets, speaker: str, *, at_least: Seconds, frame_shift_ms: Milliseconds) -> None:
@@ -67,7 +74,11 @@ def require_speech(targets: SpeakerTargets, speaker: str, *, at_least: Seconds, 
         SpeakerError: no frame has a target, or the frames that are not silence last less than ``at_least``.
     """
     if not targets.num_frames:
-        raise SpeakerError(f"speaker {speaker!r}: no utterance got a state path, so there is nothing to learn from")
+        example = next((f", such as {utterance!r}: {reason}" for utterance, reason in targets.failed.items()), "")
+        raise SpeakerError(
+            f"speaker {speaker!r} has nothing to learn from: none of {len(targets.failed)} utterances got a state path"
+            + example
+        )
     seconds = frames_to_seconds(targets.num_frames, frame_shift_ms)
     speech = frames_to_seconds(targets.num_speech_frames, frame_shift_ms)
     if not speech:
@@ -106,4 +117,8 @@ def align_references(
         logger.warning("utterance %r has no reference alignment and is left out: %s", utterance, reason)
     for plan in plans:
         paths = {u: aligned.alignments[u] for u in plan.adaptation if u in aligned.alignments}
-        yield plan.speaker, targets_of_paths(paths, system.hmm)
+        yield plan.speaker, targets_of_paths(paths, _of(plan.adaptation, aligned.failed), system.hmm)
+
+
+def _of(utterances: Sequence[str], failed: Mapping[str, str]) -> dict[str, str]:
+    return {utterance: failed[utterance] for utterance in utterances if utterance in failed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -97,9 +98,11 @@ def adapt(
     start = time.perf_counter()
     with adapter.attached(network):
         before = _objective(network, frames, targets)
+        if not math.isfinite(before):
+            raise SpeakerError("the objective is not finite before the first step")
         per_epoch = _sweeps(network, adapter, frames, targets, config)
         after = _objective(network, frames, targets)
-    if not torch.isfinite(torch.tensor([before, after, *per_epoch])).all():
+    if not all(map(math.isfinite, (after, *per_epoch))):
         raise SpeakerError(f"the objective went from {before:.3f} to {after:.3f}; lower adapt.lr ({config.lr})")
     return UpdateReport(
         objective_before=before,

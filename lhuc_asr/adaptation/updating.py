@@ -107,7 +107,7 @@ def update_speakers(
             adapter = LhucAdapter.identity(network, sites, settings.lhuc.amplitude)
             return speaker, _update(network, adapter, targets[speaker], feats, settings)
         except LhucError as error:
-            return speaker, str(error)
+            return speaker, f"speaker {speaker!r}: {error}"
         except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
             logger.debug("speaker %r", speaker, exc_info=True)
             return speaker, f"speaker {speaker!r}: {type(error).__name__}: {error}"
