@@ -16,6 +16,10 @@ from lhuc_asr.files import write_text
 from lhuc_asr.units import Hertz, Seconds
 
 
+UNKNOWN_WORD = "<UNK>"
+"""Stands in transcripts for a word that nobody could make out; every lexicon knows it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOptions:
     """How to prepare a corpus.
@@ -98,7 +102,7 @@ def check_config(options: PrepareOptions, lexicon: Sequence[str] | None) -> Chec
     """What to check a corpus against, given its lexicon."""
     return CheckConfig(
         sampling_rate=options.sampling_rate,
-        known_words=None if lexicon is None else {line.split(maxsplit=1)[0] for line in lexicon},
+        known_words=None if lexicon is None else {line.split(maxsplit=1)[0] for line in lexicon} | {UNKNOWN_WORD},
         normalise=options.normalise,
         allow_commands=options.allow_commands,
         num_jobs=options.num_jobs,
