@@ -1,0 +1,65 @@
+"""Hypotheses survive the disk, and files that do not belong together are noticed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lhuc_asr.decoding.hypothesis import Hypothesis, Word, read_hypotheses, write_hypotheses
+from lhuc_asr.errors import DataError
+
+
+def hypotheses():
+    path = np.arange(1, 8, dtype=np.int32)
+    return [
+        Hypothesis("b/../x", (Word("CAFÉ", 0.05, 0.2), Word("A\u2028B", 0.3, 0.1)), path, 3.25, -17.5),
+        Hypothesis("a b", (), path[:0], 0.0, 0.0, reached_final=False),
+        Hypothesis("José", (Word("<UNK>", 0.0, 0.01),), path[2:4], 1.0, 2.0),
+    ]
+
+
+def test_round_trip(tmp_path):
+    write_hypotheses(tmp_path / "out", hypotheses())
+    read = read_hypotheses(tmp_path / "out")
+    assert list(read) == sorted(read) == ["José", "a b", "b/../x"]
+    for before in hypotheses():
+        after = read[before.utterance]
+        assert (after.words, after.graph_cost, after.acoustic_cost, after.reached_final) == (
+            before.words,
+            before.graph_cost,
+            before.acoustic_cost,
+            before.reached_final,
+        )
+        np.testing.assert_array_equal(after.transition_ids, before.transition_ids)
+        assert after.transition_ids.dtype == np.int32
+
+
+def test_text_is_written_for_other_programs(tmp_path):
+    write_hypotheses(tmp_path, hypotheses()[2:])
+    assert (tmp_path / "text").read_text(encoding="utf-8") == "José <UNK>\n"
+
+
+def test_no_hypotheses_at_all(tmp_path):
+    write_hypotheses(tmp_path, [])
+    assert read_hypotheses(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["hypotheses.jsonl", "transition_ids.safetensors"])
+def test_a_missing_file_is_named(tmp_path, name):
+    write_hypotheses(tmp_path, hypotheses())
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=name):
+        read_hypotheses(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["hypotheses.jsonl", "transition_ids.safetensors"])
+def test_a_file_of_another_run_or_a_truncated_one_is_refused(tmp_path, name):
+    write_hypotheses(tmp_path / "one", hypotheses())
+    write_hypotheses(tmp_path / "two", hypotheses()[:2])
+    (tmp_path / "one" / name).write_bytes((tmp_path / "two" / name).read_bytes())
+    with pytest.raises(DataError, match="decode again"):
+        read_hypotheses(tmp_path / "one")
+    content = (tmp_path / "two" / name).read_bytes()
+    (tmp_path / "two" / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="decode again"):
+        read_hypotheses(tmp_path / "two")
