@@ -56,6 +56,7 @@ class Augmentation:
         num_mel_bins: F; a last dimension of a multiple of it is taken as features followed by their deltas.
         sampling_rate: of the audio.
         low_freq: lower edge of the lowest filter, in hertz.
+        high_freq: upper edge of the highest filter, in hertz; 0 or less counts from half the sampling rate.
 
     Example:
         >>> augmentation = Augmentation(AugmentationConfig(warp=0.1, num_freq_masks=1), num_mel_bins=40)
@@ -67,12 +68,19 @@ class Augmentation:
     NUM_WARPS = 21
 
     def __init__(
-        self, config: AugmentationConfig, *, num_mel_bins: int, sampling_rate: Hertz = 16000, low_freq: float = 20.0
+        self,
+        config: AugmentationConfig,
+        *,
+        num_mel_bins: int,
+        sampling_rate: Hertz = 16000,
+        low_freq: float = 20.0,
+        high_freq: float = 0.0,
     ) -> None:
         self.config = config
         self.num_mel_bins = num_mel_bins
+        highest = high_freq if high_freq > 0 else sampling_rate / 2 + high_freq
         factors = torch.linspace(1 - config.warp, 1 + config.warp, self.NUM_WARPS)
-        self._places = warped_places(factors, num_mel_bins, low_freq=low_freq, high_freq=sampling_rate / 2)
+        self._places = warped_places(factors, num_mel_bins, low_freq=low_freq, high_freq=highest)
 
     def __call__(self, windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Change some windows.
@@ -83,9 +91,17 @@ class Augmentation:
 
         Returns:
             A new tensor of the same shape; where nothing is to be changed, the one given.
+
+        Raises:
+            ConfigError: the features are not filterbanks of that many bins.
         """
         if not self.config.is_active:
             return windows
+        if windows.shape[-1] % self.num_mel_bins:
+            raise ConfigError(
+                f"augmentation works on filterbanks of {self.num_mel_bins} mel bins and their deltas, "
+                f"found {windows.shape[-1]} values a frame"
+            )
         x_BTF = windows if windows.ndim == 3 else windows[None]
         x_BTSF = x_BTF.reshape(*x_BTF.shape[:2], -1, self.num_mel_bins)
         changed = x_BTSF

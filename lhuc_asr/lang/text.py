@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
+
+from lhuc_asr.errors import DataError
 
 _APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u00b4": "'", "`": "'"})
 _MARKER = re.compile(r"<[^<>\s]+>")
@@ -23,6 +26,22 @@ def normalise(text: str) -> str:
     for token in unicodedata.normalize("NFC", text).translate(_APOSTROPHES).split():
         words.extend([token] if _MARKER.fullmatch(token) else _words_of(token))
     return " ".join(words)
+
+
+def read_sentences(path: Path) -> tuple[str, ...]:
+    """Read a text for a language model: one sentence a line, its words separated by white space, otherwise as it is.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8, or holds no words.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read text {str(path)!r}: {error}") from error
+    sentences = tuple(" ".join(line.split()) for line in lines if line.strip())
+    if not sentences:
+        raise DataError(f"text {str(path)!r} holds no words; it needs one sentence a line")
+    return sentences
 
 
 def _words_of(token: str) -> list[str]:

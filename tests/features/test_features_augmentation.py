@@ -74,6 +74,11 @@ def test_a_smooth_spectrum_stays_smooth_when_warped() -> None:
         assert (places - window[0]).abs().amax(dim=1).min() < 1e-3
 
 
+def test_other_features_are_refused() -> None:
+    with pytest.raises(ConfigError, match="40 mel bins .* found 13"):
+        augment(windows(dim=13), ALL)
+
+
 @pytest.mark.parametrize("settings", [{"warp": 0.5}, {"warp": -0.1}, {"share": 2.0}, {"max_freq_mask": -1}])
 def test_settings_that_cannot_work_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):

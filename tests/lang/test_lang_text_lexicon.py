@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lhuc_asr.errors import DataError
 from lhuc_asr.lang.lexicon import Lexicon
-from lhuc_asr.lang.text import normalise
+from lhuc_asr.lang.text import normalise, read_sentences
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -45,6 +45,17 @@ def test_normalising_twice_changes_nothing_more(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once
     assert once == " ".join(once.split())
+
+
+def test_sentences_are_read_as_they_are(tmp_path: Path) -> None:
+    assert read_sentences(written(tmp_path, "we  like\tit\n\n YES \n")) == ("we like it", "YES")
+
+
+def test_a_text_without_words_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no words"):
+        read_sentences(written(tmp_path, "\n \n"))
+    with pytest.raises(DataError, match="cannot read text"):
+        read_sentences(tmp_path / "absent.txt")
 
 
 def test_several_pronunciations_and_stress(tmp_path: Path) -> None:
