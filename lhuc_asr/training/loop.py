@@ -30,6 +30,7 @@ from lhuc_asr.training.optimiser import (
     restore_optimiser,
     set_lr,
 )
+from lhuc_asr.training.precision import Precision, resolve
 from lhuc_asr.training.seeds import Purpose, derive_seed, generator
 from lhuc_asr.units import Seconds
 
@@ -39,13 +40,6 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 """(N, W, F) windows and a random stream -> (N, W, F) windows that sound different but mean the same."""
 
 
-class Precision(Enum):
-    """Arithmetic of the forward and backward pass; weights and their updates are float32 in both."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
 @dataclass(kw_only=True, slots=True)
 class TrainingConfig:
     """How a network learns from aligned frames.
@@ -53,7 +47,7 @@ class TrainingConfig:
     Attributes:
         batch_size: frames of a minibatch.
         label_smoothing: share of each target's mass that goes to all states alike.
-        precision: bfloat16 is several times faster on processors with AMX, and slower on others.
+        precision: arithmetic of the matrix products.
         go_back: after an epoch that did not help, return to the best weights before the next.
         checkpoint_minutes: a checkpoint is written that often, and after every epoch.
         optimiser: how gradients become steps.
@@ -62,7 +56,7 @@ class TrainingConfig:
 
     batch_size: int = 256
     label_smoothing: float = 0.0
-    precision: Precision = Precision.float32
+    precision: Precision = Precision.auto
     go_back: bool = True
     checkpoint_minutes: float = 2.0
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -142,8 +136,9 @@ class _Run:
         seed: int,
         augment: Augment | None,
     ) -> None:
-        self.network, self.data, self.config, self.seed, self.augment = network, data, config, seed, augment
         self.device = next(network.parameters()).device
+        config = replace(config, precision=resolve(config.precision, self.device))
+        self.network, self.data, self.config, self.seed, self.augment = network, data, config, seed, augment
         self.optimiser = build_optimiser(network, config.optimiser)
         self.progress = Progress(newbob=start(config.newbob))
         self.store = CheckpointStore(directory, _identity(network, data, config, seed, augment))

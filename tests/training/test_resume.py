@@ -1,0 +1,170 @@
+"""A run that was broken off and resumed ends with the same bits as one that ran through."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from lhuc_asr.errors import ConfigError, ModelError
+from lhuc_asr.files import read_json, write_json
+from lhuc_asr.models.weights import load_tensors
+from lhuc_asr.training.newbob import NewbobConfig
+from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_speech import jitter, toy_config, toy_network, toy_train
+
+
+class Interruption(Exception):
+    """Stands for a kill."""
+
+
+class Interrupted:
+    """An augmentation that breaks the run off at its n-th minibatch."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if self.left == 0:
+            raise Interruption
+        self.left -= 1
+        return jitter(windows, generator)
+
+
+def same_bits(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("kind", list(OptimiserKind))
+@pytest.mark.parametrize("stops", [(1,), (8,), (13,), (3, 9, 1)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_interrupted_runs_end_with_the_same_bits(
+    tmp_path: Path, kind: OptimiserKind, stops: tuple[int, ...], batch_norm: bool
+) -> None:
+    config = toy_config(optimiser=OptimiserConfig(kind=kind), newbob=NewbobConfig(initial_lr=0.05, max_epochs=3))
+    whole, pieces = toy_network(batch_norm=batch_norm), toy_network(batch_norm=batch_norm)
+    report = toy_train(tmp_path / "whole", whole, config)
+    for at in stops:
+        pieces = toy_network(batch_norm=batch_norm)
+        torch.manual_seed(at)
+        with pytest.raises(Interruption):
+            toy_train(tmp_path / "pieces", pieces, config, augment=Interrupted(at))
+    pieces = toy_network(batch_norm=batch_norm)
+    resumed = toy_train(tmp_path / "pieces", pieces, config)
+    assert same_bits(whole, pieces)
+    assert resumed.history == report.history
+
+
+def test_checkpoints_between_epochs_are_enough(tmp_path: Path) -> None:
+    config = toy_config(checkpoint_minutes=60.0)
+    whole, pieces = toy_network(), toy_network()
+    toy_train(tmp_path / "whole", whole, config)
+    with pytest.raises(Interruption):
+        toy_train(tmp_path / "pieces", toy_network(), config, augment=Interrupted(11))
+    toy_train(tmp_path / "pieces", pieces, config)
+    assert same_bits(whole, pieces)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the program that is killed."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_killed_process_is_resumed_with_the_same_bits(tmp_path: Path) -> None:
+    program = [sys.executable, str(Path(__file__).parent / "toy_speech.py")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen([*program, str(tmp_path / "killed")], env=environment)
+    index = tmp_path / "killed" / "run" / "checkpoint.json"
+    while child.poll() is None and not index.exists():
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL, "it was killed before it ended"
+    subprocess.run([*program, str(tmp_path / "killed")], env=environment, check=True)
+    killed = load_tensors(tmp_path / "killed" / "weights.safetensors")
+    whole = toy_network()
+    toy_train(tmp_path / "whole", whole)
+    assert all(torch.equal(killed[name], tensor) for name, tensor in whole.state_dict().items())
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    first, second = toy_network(), toy_network()
+    report = toy_train(tmp_path, first)
+    again = toy_train(tmp_path, second, augment=Interrupted(0))
+    assert same_bits(first, second)
+    assert (again.history, again.best_epoch) == (report.history, report.best_epoch)
+
+
+def test_only_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
+    report = toy_train(tmp_path, toy_network())
+    names = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    last = f"last-{len(report.history):04d}-0000000.safetensors"
+    assert names == [f"best-{report.best_epoch:04d}.safetensors", "checkpoint.json", last]
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    toy_train(tmp_path, toy_network())
+    for change, name in (({"batch_size": 16}, "training"), ({"label_smoothing": 0.1}, "training")):
+        with pytest.raises(ConfigError, match=f"other settings .*{name}.*start anew"):
+            toy_train(tmp_path, toy_network(), toy_config(**change))
+    with pytest.raises(ConfigError, match="seed was 5, now 6"):
+        toy_train(tmp_path, toy_network(), seed=6)
+    toy_train(tmp_path, toy_network(), toy_config(checkpoint_minutes=1.0))
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+@pytest.mark.parametrize("damage", ["missing", "altered"])
+def test_damaged_checkpoints_are_refused_by_name(tmp_path: Path, which: str, damage: str) -> None:
+    toy_train(tmp_path, toy_network())
+    path = next(tmp_path.glob(f"{which}-*"))
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match=path.name):
+        toy_train(tmp_path, toy_network())
+
+
+def test_unreadable_and_newer_indexes_are_refused(tmp_path: Path) -> None:
+    toy_train(tmp_path, toy_network())
+    index = tmp_path / "checkpoint.json"
+    write_json(index, {**read_json(index), "version": 99})
+    with pytest.raises(ModelError, match="99"):
+        toy_train(tmp_path, toy_network())
+    for text in ("{", "[]", "{}"):
+        index.write_text(text)
+        with pytest.raises(ModelError, match="no checkpoint"):
+            toy_train(tmp_path, toy_network())
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    with pytest.raises(Interruption):
+        toy_train(tmp_path, toy_network(), augment=Interrupted(10))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            toy_train(tmp_path, toy_network())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    whole, resumed = toy_network(), toy_network()
+    toy_train(tmp_path / "whole", whole)
+    toy_train(tmp_path, resumed)
+    assert same_bits(whole, resumed)
