@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError, DataError
-from lhuc_asr.features.torchaudio_kaldi import kaldi
 from lhuc_asr.units import Hertz, Milliseconds, samples_to_seconds, seconds_to_samples
 
 SIXTEEN_BIT = 32768.0
@@ -72,7 +72,9 @@ def fbank(samples: NDArray[np.float32], sampling_rate: Hertz, config: FbankConfi
     """
     config = config or FbankConfig()
     wave = checked_wave(samples, sampling_rate, config)
-    feats = kaldi().fbank(wave, num_mel_bins=config.num_mel_bins, **framing_options(sampling_rate, config))
+    feats = import_torchaudio("compliance.kaldi").fbank(
+        wave, num_mel_bins=config.num_mel_bins, **framing_options(sampling_rate, config)
+    )
     return to_numpy(feats)
 
 

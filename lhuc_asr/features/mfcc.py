@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.fbank import check_framing, checked_wave, framing_options, to_numpy
-from lhuc_asr.features.torchaudio_kaldi import kaldi
 from lhuc_asr.units import Hertz
 
 
@@ -68,7 +68,7 @@ def mfcc(samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig 
     """
     config = config or MfccConfig()
     wave = checked_wave(samples, sampling_rate, config)
-    feats = kaldi().mfcc(
+    feats = import_torchaudio("compliance.kaldi").mfcc(
         wave,
         num_ceps=config.num_ceps,
         num_mel_bins=config.num_mel_bins,

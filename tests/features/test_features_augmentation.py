@@ -75,7 +75,7 @@ def test_a_smooth_spectrum_stays_smooth_when_warped() -> None:
 
 
 def test_other_features_are_refused() -> None:
-    with pytest.raises(ConfigError, match="40 mel bins .* found 13"):
+    with pytest.raises(ConfigError, match=r"40 mel bins .* found 13"):
         augment(windows(dim=13), ALL)
 
 
