@@ -14,7 +14,7 @@ from lhuc_asr.data.problems import Problem, ProblemKind
 from lhuc_asr.errors import DataError
 
 SPACE = " \t\r\f\v"
-_FIRST_FIELD = re.compile(f"[{SPACE}]+")
+_BLANKS = re.compile(f"[{SPACE}]+")
 REQUIRED = ("wav.scp", "utt2spk")
 OPTIONAL = ("segments", "text", "spk2gender", "spk2utt")
 
@@ -75,19 +75,23 @@ class KaldiTables:
                         f"{path!r} is not sorted: {after.id!r} in line {after.line} follows {before.id!r}",
                     )
                     break
-            for identifier, count in Counter(row.id for row in rows).items():
-                if count > 1:
-                    lines = ", ".join(str(row.line) for row in rows if row.id == identifier)
-                    text = f"{identifier!r} stands {count} times in {path!r}, in lines {lines}"
-                    yield Problem(ProblemKind.duplicated, identifier, text, self._concerned(name, identifier))
+            yield from self._doubles(name, rows)
+
+    def _doubles(self, name: str, rows: Sequence[Row]) -> Iterator[Problem]:
+        """Ids with several rows; where the rows contradict each other, nobody knows which one is right."""
+        path = str(self.directory / name)
+        for identifier in (id for id, count in Counter(row.id for row in rows).items() if count > 1):
+            same = [row for row in rows if row.id == identifier]
+            contradict = len({row.value for row in same}) > 1
+            lines = ", ".join(str(row.line) for row in same)
+            text = f"{identifier!r} stands {len(same)} times in {path!r}, in lines {lines}"
+            utterances = self._concerned(name, identifier) if contradict else ()
+            yield Problem(ProblemKind.duplicated, identifier, text, utterances)
 
     def _concerned(self, name: str, identifier: str) -> tuple[str, ...]:
-        if name in ("segments", "utt2spk", "text"):
-            return (identifier,)
         if name == "wav.scp":
             return self.utterances_in(identifier)
-        speakers = self.table("utt2spk")
-        return tuple(utterance for utterance, speaker in speakers.items() if speaker == identifier)
+        return (identifier,) if name in ("segments", "utt2spk", "text") else ()
 
     def utterances_in(self, recording: str) -> tuple[str, ...]:
         """Ids of the utterances that lie in a recording."""
@@ -97,11 +101,10 @@ class KaldiTables:
 
     @cached_property
     def _utterances_of_recording(self) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
+        found: dict[str, list[str]] = {}
         for row in self.rows["segments"]:
-            recording = _FIRST_FIELD.split(row.value)[0]
-            found[recording] = (*found.get(recording, ()), row.id)
-        return found
+            found.setdefault(_BLANKS.split(row.value)[0], []).append(row.id)
+        return {recording: tuple(ids) for recording, ids in found.items()}
 
     def _holes(self) -> Iterator[Problem]:
         speech = "segments" if self.has("segments") else "wav.scp"
@@ -109,10 +112,13 @@ class KaldiTables:
             if self.has("utt2spk"):
                 text = f"utterance {identifier!r} of {speech} has no speaker in utt2spk"
                 yield Problem(ProblemKind.no_speaker, identifier, text, (identifier,))
-        for identifier, speaker in self.table("utt2spk").items():
-            if not speaker:
-                text = f"utterance {identifier!r} has an empty speaker in utt2spk"
-                yield Problem(ProblemKind.no_speaker, identifier, text, (identifier,))
+        for row in self.rows.get("utt2spk", ()):
+            if not row.value:
+                text = f"utterance {row.id!r} has an empty speaker in utt2spk, line {row.line}"
+                yield Problem(ProblemKind.no_speaker, row.id, text, (row.id,))
+            elif len(split_fields(row.value)) > 1:
+                text = f"utt2spk, line {row.line}: {row.id!r} has the speaker {row.value!r}; an id holds no blanks"
+                yield Problem(ProblemKind.bad_line, row.id, text, (row.id,))
         for identifier in sorted(set(self.utterance_ids) - set(self.table(speech))):
             if self.has(speech):
                 text = f"utterance {identifier!r} of utt2spk has no entry in {speech}"
@@ -150,7 +156,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         DataError: the file cannot be read or is not UTF-8.
     """
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -159,10 +165,10 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def _row(number: int, line: str) -> Row:
-    fields = _FIRST_FIELD.split(line, maxsplit=1)
+    fields = _BLANKS.split(line, maxsplit=1)
     return Row(number, fields[0], fields[1] if len(fields) > 1 else "")
 
 
 def split_fields(value: str) -> Sequence[str]:
     """The fields of a value, separated by ASCII blanks."""
-    return [field for field in _FIRST_FIELD.split(value) if field]
+    return [field for field in _BLANKS.split(value) if field]

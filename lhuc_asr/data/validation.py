@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lhuc_asr.data.audio import AudioInfo, SoundFileError, read_recording, stretch
+from lhuc_asr.data.audio_check import Heard, listen_to_all
 from lhuc_asr.data.kaldi import inspect_kaldi_dir
-from lhuc_asr.data.manifest import Manifest, Recording, Utterance
+from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.data.problems import BadDataError, Inspected, Problem, ProblemKind, raise_problems, summary
-from lhuc_asr.data.speech_activity import seconds_of_speech, warm_up
-from lhuc_asr.errors import AudioError, DataError
-from lhuc_asr.parallel import map_in_processes
-from lhuc_asr.progress import track
+from lhuc_asr.errors import DataError
 from lhuc_asr.units import Hertz, Seconds
 
 __all__ = [
@@ -32,9 +26,6 @@ __all__ = [
     "summary",
     "validate",
 ]
-
-LEAST_SPEECH: Seconds = 0.02
-"""An utterance with less speech than this is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +53,7 @@ class CheckConfig:
         normalise: how a transcript's words are written before they are looked up.
         allow_commands: run the commands in ``wav.scp``.
         num_jobs: worker processes that decode the audio.
+        memory: file that remembers which audio was found good; None listens to all of it.
     """
 
     sampling_rate: Hertz | None = None
@@ -69,6 +61,7 @@ class CheckConfig:
     normalise: Callable[[str], str] = str.upper
     allow_commands: bool = False
     num_jobs: int = 1
+    memory: Path | None = None
 
 
 def validate(
@@ -106,7 +99,9 @@ def check(data: Manifest | Inspected | Path, config: CheckConfig | None = None) 
         inspected = inspect_kaldi_dir(data, allow_commands=config.allow_commands)
     found, manifest = list(inspected.problems), inspected.manifest
     unheard = {id for problem in found if problem.kind in _NO_USE_TO_LISTEN for id in problem.utterances}
-    heard = _listen_to_all(manifest.where(lambda utterance: utterance.id not in unheard), config.num_jobs)
+    heard = listen_to_all(
+        manifest.where(lambda utterance: utterance.id not in unheard), num_jobs=config.num_jobs, memory=config.memory
+    )
     found += [problem for recording in heard for problem in recording.problems]
     found += _rate_problems(heard, config.sampling_rate)
     if config.known_words is not None:
@@ -129,7 +124,8 @@ def drop_bad(checked: Checked) -> Manifest:
     bad = {id for problem in checked.problems for id in problem.utterances}
     good = checked.manifest.where(lambda utterance: utterance.id not in bad)
     if not good.utterances:
-        raise DataError(f"all {len(checked.manifest)} utterances are bad: {summary(checked.problems)}")
+        told = f": {summary(checked.problems)}; {checked.problems[0]}" if checked.problems else ""
+        raise DataError(f"none of {len(checked.manifest)} utterances is good{told}")
     return good
 
 
@@ -147,28 +143,7 @@ def _manifest_problems(manifest: Manifest) -> Iterator[Problem]:
             yield Problem(ProblemKind.no_speaker, utterance.id, text, (utterance.id,))
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """What decoding one recording showed."""
-
-    recording: Recording
-    utterances: tuple[str, ...]
-    sampling_rate: Hertz | None
-    problems: list[Problem]
-    seconds: dict[str, Seconds] = field(default_factory=dict)
-
-
-def _listen_to_all(manifest: Manifest, num_jobs: int) -> list[_Heard]:
-    recordings: dict[tuple[str, bool], list[Utterance]] = {}
-    for utterance in manifest:
-        recordings.setdefault((utterance.recording.source, utterance.recording.is_command), []).append(utterance)
-    if recordings:
-        warm_up()
-    heard = map_in_processes(_listen, recordings.values(), num_jobs=num_jobs, ahead=16)
-    return list(track(heard, "checking audio", total=len(recordings), unit="recording"))
-
-
-def _rate_problems(heard: Sequence[_Heard], wanted: Hertz | None) -> Iterator[Problem]:
+def _rate_problems(heard: Sequence[Heard], wanted: Hertz | None) -> Iterator[Problem]:
     rates = Counter(item.sampling_rate for item in heard if item.sampling_rate)
     common = rates.most_common(1)[0][0] if rates else None
     expected = f"{wanted} Hz are wanted" if wanted else f"most recordings have {common} Hz"
@@ -176,36 +151,6 @@ def _rate_problems(heard: Sequence[_Heard], wanted: Hertz | None) -> Iterator[Pr
         if item.sampling_rate not in (None, wanted or common):
             text = f"recording {item.recording.id!r} has {item.sampling_rate} Hz; {expected}"
             yield Problem(ProblemKind.sampling_rate, item.recording.id, text, item.utterances)
-
-
-def _listen(utterances: Sequence[Utterance]) -> _Heard:
-    """Decode the recording in which these utterances lie and look at each of them."""
-    recording, ids = utterances[0].recording, tuple(utterance.id for utterance in utterances)
-    try:
-        channels, rate = read_recording(recording)
-    except AudioError as error:
-        kind = error.kind if isinstance(error, SoundFileError) else ProblemKind.unreadable_audio
-        return _Heard(recording, ids, None, [Problem(kind, recording.id, str(error), ids)])
-    heard = _Heard(recording, ids, rate, [])
-    for utterance in utterances:
-        try:
-            first, last = stretch(utterance, AudioInfo(rate, *channels.shape))
-        except SoundFileError as error:
-            heard.problems.append(Problem(error.kind, utterance.id, str(error), (utterance.id,)))
-            continue
-        heard.seconds[utterance.id] = (last - first) / rate
-        heard.problems.extend(_hear(utterance, channels[first:last, utterance.recording.channel], rate))
-    return heard
-
-
-def _hear(utterance: Utterance, samples: NDArray[np.float32], rate: Hertz) -> Iterator[Problem]:
-    identifier = utterance.id
-    if bad := int(np.count_nonzero(~np.isfinite(samples))):
-        text = f"{bad} of the {len(samples)} samples of utterance {identifier!r} are not finite numbers"
-        yield Problem(ProblemKind.non_finite, identifier, text, (identifier,))
-    elif seconds_of_speech(samples, rate) < LEAST_SPEECH:
-        text = f"utterance {identifier!r} is silent: {len(samples) / rate:.2f} s, none of it speech"
-        yield Problem(ProblemKind.silent, identifier, text, (identifier,))
 
 
 def _word_problems(

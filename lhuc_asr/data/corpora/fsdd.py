@@ -15,7 +15,6 @@ from lhuc_asr.data.corpora.preparation import (
     Prepared,
     PrepareOptions,
     check_config,
-    check_dir,
     need_root,
     part,
     read_lexicon_lines,
@@ -24,7 +23,7 @@ from lhuc_asr.data.corpora.preparation import (
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.data.problems import Problem, ProblemKind
 from lhuc_asr.data.splits import hold_out_utterances
-from lhuc_asr.data.validation import Checked, check
+from lhuc_asr.data.validation import CheckConfig, Checked, check
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import escape_id
 
@@ -56,12 +55,13 @@ def prepare(root: Path | None, out: Path, options: PrepareOptions | None = None)
         DataError: the corpus is not there, is of no known layout, or something is wrong in it.
     """
     options = options or PrepareOptions()
-    root = need_root(root, "fsdd")
+    root = need_root(root, out, "fsdd")
     lexicon = _lexicon(root, options)
+    config = check_config(out, options, lexicon)
     if (root / "all" / "wav.scp").is_file():
-        checked = check_dir(root / "all", options, lexicon)
+        checked = check(root / "all", config)
     elif (root / "recordings").is_dir():
-        checked = _check_recordings(root / "recordings", options, lexicon)
+        checked = _check_recordings(root / "recordings", config)
     else:
         raise DataError(
             f"{str(root)!r} is not the Free Spoken Digit Dataset: it lacks both 'recordings/' and 'all/wav.scp'; "
@@ -93,7 +93,7 @@ def _lexicon(root: Path, options: PrepareOptions) -> list[str]:
     return read_lexicon_lines(path) if options.lexicon or path.is_file() else list(LEXICON)
 
 
-def _check_recordings(directory: Path, options: PrepareOptions, lexicon: list[str]) -> Checked:
+def _check_recordings(directory: Path, config: CheckConfig) -> Checked:
     utterances, problems = [], []
     for path in sorted(directory.glob("*.wav")):
         if match := _FILE_NAME.fullmatch(path.stem):
@@ -107,5 +107,5 @@ def _check_recordings(directory: Path, options: PrepareOptions, lexicon: list[st
     if not utterances:
         raise DataError(f"{str(directory)!r} holds no recording named DIGIT_SPEAKER_INDEX.wav")
     utterances.sort(key=lambda utterance: utterance.id)
-    checked = check(Manifest(tuple(utterances)), check_config(options, lexicon))
+    checked = check(Manifest(tuple(utterances)), config)
     return Checked(checked.manifest, [*problems, *checked.problems], checked.seconds)

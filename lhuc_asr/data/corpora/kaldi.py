@@ -7,12 +7,13 @@ from pathlib import Path
 from lhuc_asr.data.corpora.preparation import (
     Prepared,
     PrepareOptions,
-    check_dir,
+    check_config,
     copy_speaker_table,
     need_root,
     read_lexicon_lines,
     write_sets,
 )
+from lhuc_asr.data.validation import check
 from lhuc_asr.errors import DataError
 
 
@@ -28,11 +29,12 @@ def prepare(root: Path | None, out: Path, options: PrepareOptions | None = None)
         DataError: there is no such directory, or something is wrong in it.
     """
     options = options or PrepareOptions()
-    root = need_root(root, "kaldi")
+    root = need_root(root, out, "kaldi")
     directories = find_sets(root)
     path = options.lexicon or (root / "lexicon.txt" if (root / "lexicon.txt").is_file() else None)
     lexicon = None if path is None else read_lexicon_lines(path)
-    checked = {directory.name: check_dir(directory, options, lexicon) for directory in directories}
+    config = check_config(out, options, lexicon)
+    checked = {directory.name: check(directory, config) for directory in directories}
     prepared = write_sets(checked, out, options, lexicon=lexicon)
     for directory, written in zip(directories, prepared.sets, strict=True):
         copy_speaker_table(directory / "spk2age", written.directory / "spk2age", written.manifest.speakers)

@@ -29,10 +29,10 @@ def prepare(root: Path | None, out: Path, options: PrepareOptions | None = None)
         DataError: there are no manifests, or something is wrong in them.
     """
     options = options or PrepareOptions()
-    root = need_root(root, "lhotse")
+    root = need_root(root, out, "lhotse")
     lexicon = None if options.lexicon is None else read_lexicon_lines(options.lexicon)
     sets = {}
     for source in find_manifests(root):
         inspected = inspect_lhotse(source, allow_commands=options.allow_commands)
-        sets[source.name] = check(inspected, check_config(options, lexicon))
+        sets[source.name] = check(inspected, check_config(out, options, lexicon))
     return write_sets(sets, out, options, lexicon=lexicon)

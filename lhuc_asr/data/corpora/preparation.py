@@ -10,11 +10,10 @@ from lhuc_asr.data.kaldi import write_kaldi_dir, write_table
 from lhuc_asr.data.kaldi_tables import read_rows, split_fields
 from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.data.problems import Problem, raise_problems
-from lhuc_asr.data.validation import CheckConfig, Checked, check, drop_bad
+from lhuc_asr.data.validation import CheckConfig, Checked, drop_bad
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import write_text
 from lhuc_asr.units import Hertz, Seconds
-
 
 UNKNOWN_WORD = "<UNK>"
 """Stands in transcripts for a word that nobody could make out; every lexicon knows it."""
@@ -98,7 +97,7 @@ def write_sets(
     return Prepared(tuple(prepared), None if lexicon is None else out / "lexicon.txt", tuple(problems))
 
 
-def check_config(options: PrepareOptions, lexicon: Sequence[str] | None) -> CheckConfig:
+def check_config(out: Path, options: PrepareOptions, lexicon: Sequence[str] | None) -> CheckConfig:
     """What to check a corpus against, given its lexicon."""
     return CheckConfig(
         sampling_rate=options.sampling_rate,
@@ -106,12 +105,8 @@ def check_config(options: PrepareOptions, lexicon: Sequence[str] | None) -> Chec
         normalise=options.normalise,
         allow_commands=options.allow_commands,
         num_jobs=options.num_jobs,
+        memory=out / ".checked.json",
     )
-
-
-def check_dir(directory: Path, options: PrepareOptions, lexicon: Sequence[str] | None) -> Checked:
-    """Check one Kaldi directory."""
-    return check(directory, check_config(options, lexicon))
 
 
 def part(checked: Checked, manifest: Manifest, problems: Sequence[Problem] = ()) -> Checked:
@@ -141,14 +136,17 @@ def copy_speaker_table(source: Path, target: Path, speakers: Sequence[str]) -> N
         write_table(target, table)
 
 
-def need_root(root: Path | None, corpus: str) -> Path:
+def need_root(root: Path | None, out: Path, corpus: str) -> Path:
     """The folder of a corpus that must be on disk already.
 
     Raises:
-        DataError: none was given, or it does not exist.
+        DataError: none was given, it does not exist, or the sets would be written over it.
     """
     if root is None:
         raise DataError(f"the corpus {corpus!r} is read from disk: say where with --root DIR")
     if not root.exists():
         raise DataError(f"the corpus folder {str(root)!r} does not exist")
-    return root.resolve()
+    root = root.resolve()
+    if out.resolve() in (root, root.parent if (root / "wav.scp").is_file() else root):
+        raise DataError(f"--out {str(out)!r} would write over the corpus {str(root)!r}: choose another folder")
+    return root

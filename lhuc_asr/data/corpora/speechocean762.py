@@ -16,7 +16,7 @@ from pathlib import Path
 from lhuc_asr.data.corpora.preparation import (
     Prepared,
     PrepareOptions,
-    check_dir,
+    check_config,
     copy_speaker_table,
     need_root,
     part,
@@ -26,7 +26,7 @@ from lhuc_asr.data.corpora.preparation import (
 from lhuc_asr.data.kaldi_tables import read_rows
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.data.problems import Problem
-from lhuc_asr.data.validation import Checked
+from lhuc_asr.data.validation import Checked, check
 from lhuc_asr.errors import DataError
 
 DEV_STRIDE, DEV_PHASE = 5, 2
@@ -40,13 +40,14 @@ def prepare(root: Path | None, out: Path, options: PrepareOptions | None = None)
         DataError: the corpus is not there, is of no known layout, or something is wrong in it.
     """
     options = options or PrepareOptions()
-    root = need_root(root, "speechocean762")
+    root = need_root(root, out, "speechocean762")
     original = (root / "resource" / "lexicon.txt").is_file() and not (root / "dev").is_dir()
     sets = ("train", "test") if original else ("train", "dev", "test")
     lexicon_path = root / "resource" / "lexicon.txt" if original else root / "lexicon.txt"
     _check_layout(root, sets, lexicon_path)
     lexicon = read_lexicon_lines(options.lexicon or lexicon_path)
-    checked = {name: check_dir(root / name, options, lexicon) for name in sets}
+    config = check_config(out, options, lexicon)
+    checked = {name: check(root / name, config) for name in sets}
     if original:
         checked = _with_dev({name: _renamed(each) for name, each in checked.items()}, _ages(root / "test"))
     prepared = write_sets(checked, out, options, lexicon=lexicon)
