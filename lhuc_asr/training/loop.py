@@ -255,16 +255,23 @@ def _identity(
     network: AcousticNetwork, data: TrainingData, config: TrainingConfig, seed: int, augment: Augment | None
 ) -> dict[str, Any]:
     """What must be the same for a run to be the same run."""
-    settings = asdict(config, dict_factory=lambda items: {k: v.name if isinstance(v, Enum) else v for k, v in items})
+    settings = _plain(config)
     settings.pop("checkpoint_minutes")
     return {
         "training": settings,
         "seed": seed,
-        "augmentation": repr(augment) if is_dataclass(augment) else augment is not None,
+        "augmentation": _plain(getattr(augment, "config", None)) or (augment is not None),
         "initial_weights": digest(network.state_dict()),
         "training_frames": _digest(data.training),
         "validation_frames": _digest(data.validation),
     }
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    """Settings as JSON values; nothing where there are none."""
+    if not is_dataclass(settings) or isinstance(settings, type):
+        return {}
+    return asdict(settings, dict_factory=lambda items: {k: v.name if isinstance(v, Enum) else v for k, v in items})
 
 
 def _digest(data: FrameData) -> str:

@@ -1,0 +1,179 @@
+"""A model directory is whole and unaltered, or it is refused by the name of the file at fault."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import kaldifst
+import numpy as np
+import pytest
+import torch
+
+from lhuc_asr.decoding.wfst import DecodingConfig
+from lhuc_asr.errors import ModelError
+from lhuc_asr.features.cmvn import CmvnMode
+from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.files import read_json, write_json
+from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.lang.kneser_ney import estimate_ngram
+from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.models.dnn import Dnn, DnnConfig
+from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
+
+FILES = ("model.json", "network.safetensors", "hmm.json", "lexicon.txt", "lm.arpa", "HCLG.fst", "decoding.json")
+
+
+def small_parts() -> SystemParts:
+    lexicon = Lexicon({"YES": (("Y", "EH", "S"),), "NO": (("N", "OW"), ("N", "AH"))})
+    hmm = HmmModel.monophone(lexicon.phones)
+    graph = kaldifst.StdVectorFst()
+    graph.start = graph.add_state()
+    graph.set_final(graph.start, 0.0)
+    log_prior = torch.log_softmax(torch.randn(hmm.num_pdfs, generator=torch.Generator().manual_seed(0)), 0)
+    return SystemParts(
+        network=Dnn(DnnConfig(num_layers=2, hidden_dim=4, dropout=0.3, batch_norm=True), 40, hmm.num_pdfs),
+        log_prior=log_prior,
+        features=FeatureConfig(),
+        hmm=hmm,
+        lexicon=lexicon,
+        lm=estimate_ngram([["YES"], ["NO", "NO"]], order=2, vocabulary=lexicon.words),
+        graph=graph,
+        decoding=DecodingConfig(acoustic_scale=0.07),
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("system")
+    write_system(directory, small_parts())
+    return directory
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+def rewritten(directory: Path, parts: SystemParts) -> AcousticSystem:
+    return write_system(directory, parts)
+
+
+def test_what_was_written_comes_back(written: Path) -> None:
+    parts, system = small_parts(), load_system(written)
+    assert all(
+        torch.equal(system.network.state_dict()[name], value) for name, value in parts.network.state_dict().items()
+    )
+    assert torch.equal(system.log_prior, parts.log_prior)
+    assert (system.features, system.decoding) == (parts.features, parts.decoding)
+    assert system.lexicon.pronunciations == parts.lexicon.pronunciations
+    assert system.lexicon.phones == parts.lexicon.phones == system.hmm.phones
+    assert system.hmm.num_pdfs == parts.hmm.num_pdfs
+    assert sorted(path.name for path in written.iterdir()) == sorted(FILES)
+    assert system.graph_path.is_file()
+    assert system.lm_path.is_file()
+
+
+def test_a_loaded_network_is_frozen_and_evaluates(written: Path) -> None:
+    network = load_system(written).network
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_log_likes_are_posteriors_less_priors(written: Path) -> None:
+    system = load_system(written)
+    feats = np.random.default_rng(0).normal(size=(7, 40)).astype(np.float32)
+    log_likes = system.log_likes(feats)
+    assert (log_likes.shape, log_likes.dtype) == ((7, system.hmm.num_pdfs), np.float32)
+    posteriors = np.exp(log_likes + system.log_prior.numpy())
+    np.testing.assert_allclose(posteriors.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_directory_may_be_moved(copy: Path, written: Path) -> None:
+    assert load_system(copy).fingerprint == load_system(written).fingerprint
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ModelError, match=f"has no '{name}'"):
+        load_system(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["altered", "truncated", "empty"])
+def test_an_altered_file_is_named(copy: Path, name: str, damage: str) -> None:
+    content = (copy / name).read_bytes()
+    middle = content.find(b"0.07") if name == "decoding.json" else len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    (copy / name).write_bytes({"altered": flipped, "truncated": content[:-20], "empty": b""}[damage])
+    with pytest.raises(ModelError, match=name):
+        load_system(copy)
+
+
+def test_one_line_without_a_traceback_of_our_own(copy: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_system(copy / "nowhere")
+    assert str(caught.value) == f"there is no model directory '{copy / 'nowhere'}'"
+
+
+@pytest.mark.parametrize("name", ["model.json", "decoding.json"])
+def test_a_newer_format_is_refused(copy: Path, name: str) -> None:
+    write_json(copy / name, {**read_json(copy / name), "version": 2})
+    with pytest.raises(ModelError, match=rf"{name}' has format version 2; update lhuc_asr"):
+        load_system(copy)
+
+
+def test_the_fingerprint_knows_the_model_and_not_the_search(tmp_path: Path) -> None:
+    parts = small_parts()
+    system = rewritten(tmp_path / "same", parts)
+    seen = [system.fingerprint]
+    other_weights = Dnn(parts.network.config, 40, parts.hmm.num_pdfs, seed=1)
+    for number, change in enumerate(
+        [
+            {"network": other_weights},
+            {"log_prior": parts.log_prior + 0.01},
+            {"features": FeatureConfig(cmvn=CmvnMode.utterance)},
+            {"hmm": HmmModel.monophone(parts.lexicon.phones, loop_probability=0.5)},
+        ]
+    ):
+        seen.append(rewritten(tmp_path / str(number), replace(parts, **change)).fingerprint)
+    assert len(set(seen)) == 5
+    assert rewritten(tmp_path / "again", small_parts()).fingerprint == seen[0]
+    unlike = replace(parts, decoding=DecodingConfig(beam=5.0), lm=estimate_ngram([["NO"]], order=1))
+    assert rewritten(tmp_path / "search", unlike).fingerprint == seen[0]
+
+
+def test_decoding_settings_may_change(copy: Path) -> None:
+    before = load_system(copy)
+    after = before.with_decoding(DecodingConfig(acoustic_scale=0.2, insertion_penalty=-1.5))
+    assert load_system(copy).decoding == after.decoding == DecodingConfig(acoustic_scale=0.2, insertion_penalty=-1.5)
+    assert after.fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"log_prior": torch.zeros(3)}, "3 priors"),
+        ({"features": FeatureConfig(delta_order=1)}, "takes 40 features a frame, the feature settings give 80"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, object], text: str) -> None:
+    with pytest.raises(ModelError, match=text):
+        write_system(tmp_path, replace(small_parts(), **change))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_off_write_leaves_a_directory_that_is_refused(copy: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_system(copy, small_parts())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(copy.glob(".*")), "no half file remains"
+    with pytest.raises(ModelError, match=r"has no 'model\.json'"):
+        load_system(copy)
