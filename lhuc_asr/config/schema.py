@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 
 from lhuc_asr.adaptation.protocol import ProtocolConfig
 from lhuc_asr.adaptation.update import AdaptConfig
-from lhuc_asr.data.corpora.demo import DemoConfig
+from lhuc_asr.decoding.tuning import TuningConfig
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.augmentation import AugmentationConfig
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind
-from lhuc_asr.hmm.alignment import AlignConfig
 from lhuc_asr.hmm.flat_start import GmmConfig
+from lhuc_asr.hmm.graph import GraphConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.parallel import num_cores
+from lhuc_asr.system.build import BuildConfig
 from lhuc_asr.training.loop import TrainingConfig
 
 
@@ -54,33 +55,34 @@ class Config:
     """Everything that can be set, in the order in which speech flows; one group of presets in ``configs/`` for each.
 
     Attributes:
-        demo: the corpus that ``lhuc-prepare demo`` makes.
         features: what the network sees.
         gmm_features: what the GMM sees that makes the first alignments.
         lm: the language model that is estimated from the training text.
-        gmm: the flat start and the tied states.
-        align: forced alignment.
+        gmm: the flat start, the tied states and their alignment.
         graph: the decoding graph HCLG.
         model: shape of the network.
         training: how the speaker-independent network learns.
         augmentation: how its training features are varied.
+        build: how the stages of training follow each other.
         decoding: how words are searched.
+        tuning: which decoding settings are tried on development speech.
         lhuc: what is scaled for a speaker, and by which function.
         adapt: how a speaker's scales are learnt.
         protocol: from which of a speaker's utterances, and which are scored.
         runtime: the machine and the seed.
     """
 
-    demo: DemoConfig = field(default_factory=DemoConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     gmm_features: FeatureConfig = field(default_factory=_mfcc_with_deltas)
     lm: LmConfig = field(default_factory=LmConfig)
     gmm: GmmConfig = field(default_factory=GmmConfig)
-    align: AlignConfig = field(default_factory=AlignConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
     model: DnnConfig = field(default_factory=DnnConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
     lhuc: LhucConfig = field(default_factory=LhucConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)

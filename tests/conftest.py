@@ -1,0 +1,13 @@
+"""Settings of all tests: one thread, so that the tests run beside each other; deadlines off on busy machines."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("lhuc_asr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lhuc_asr")

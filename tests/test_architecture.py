@@ -1,0 +1,116 @@
+"""The house's rules: who may import whom, and which package is opened in one place only."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lhuc_asr"
+BASE = {"errors", "units", "files", "progress", "parallel", "dependencies"}
+MAY_IMPORT = {
+    "errors": set(),
+    "units": set(),
+    "files": {"errors"},
+    "progress": {"errors"},
+    "parallel": {"errors", "progress"},
+    "dependencies": {"errors"},
+    "lang": BASE,
+    "data": BASE,
+    "features": BASE | {"data"},
+    "models": BASE,
+    "lhuc": BASE,
+    "profiles": BASE | {"lhuc"},
+    "hmm": BASE | {"data", "features", "lang"},
+    "decoding": BASE | {"hmm", "lang"},
+    "scoring": BASE | {"decoding", "lang"},
+    "training": BASE | {"data", "features", "hmm", "lang", "lhuc", "models"},
+    "system": BASE | {"data", "decoding", "features", "hmm", "lang", "models", "training"},
+    "adaptation": BASE
+    | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "system", "training"},
+}
+ROOMS = {*MAY_IMPORT, "config", "cli"}
+MAY_IMPORT["config"] = ROOMS - {"cli"}
+MAY_IMPORT["cli"] = ROOMS
+
+ONLY_IN = {
+    "hydra": "config/",
+    "omegaconf": "config/",
+    "yaml": "config/",
+    "soundfile": "data/audio.py",
+    "torchaudio": "dependencies.py",
+    "argparse": "cli/",
+    "pickle": "nowhere",
+    "kaldi_hmm_gmm": "nowhere",
+    "k2": "nowhere",
+    "pynini": "nowhere",
+    "kaldilm": "nowhere",
+}
+"""Third-party package -> the one place that may import it."""
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(source.relative_to(PACKAGE)) for source in SOURCES]
+
+
+def imported(source: Path) -> Iterator[tuple[int, str]]:
+    """Line and full module name of every import, those inside functions and for type checking as well."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source}:{node.lineno}: imports are by full module path"
+            yield node.lineno, node.module or ""
+            if node.module == "lhuc_asr":
+                yield from ((node.lineno, f"lhuc_asr.{alias.name}") for alias in node.names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_run_downwards(name: str) -> None:
+    room = Path(name).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    assert room in ROOMS, f"{name}: a room that the map in test_architecture.py does not know"
+    for line, module in imported(PACKAGE / name):
+        used = module.split(".")[1] if module.startswith("lhuc_asr.") else room
+        if used != "__version__":
+            assert used == room or used in MAY_IMPORT[room], f"{name}:{line}: {room} may not import {used}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_some_packages_are_imported_in_one_place_only(name: str) -> None:
+    for line, module in imported(PACKAGE / name):
+        place = ONLY_IN.get(module.split(".")[0])
+        assert place is None or name.startswith(place), f"{name}:{line}: {module} belongs to {place}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_commands_print_or_leave_the_process(name: str) -> None:
+    if name.startswith("cli/"):
+        return
+    for node in ast.walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "sys.exit", "exit", "quit"), f"{name}:{node.lineno}: {called}"
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) != "sys.argv" or name == "config/provenance.py", f"{name}:{node.lineno}: sys.argv"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("models/")])
+def test_models_never_mention_lhuc(name: str) -> None:
+    text = (PACKAGE / name).read_text(encoding="utf-8").lower().replace("lhuc_asr", "")
+    assert "lhuc" not in text
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("lhuc/")])
+def test_the_adapter_works_on_any_module(name: str) -> None:
+    rooms = {module.split(".")[1] for _, module in imported(PACKAGE / name) if module.startswith("lhuc_asr.")}
+    assert rooms <= BASE | {"lhuc"}
+
+
+def test_every_room_says_what_it_is() -> None:
+    for room in (path for path in PACKAGE.iterdir() if path.is_dir() and path.name not in ("__pycache__", "configs")):
+        first = room / "__init__.py"
+        assert first.is_file(), f"{room} lacks __init__.py"
+        assert ast.get_docstring(ast.parse(first.read_text(encoding="utf-8"))), f"{first} lacks its line"
