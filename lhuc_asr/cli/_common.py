@@ -30,6 +30,7 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -48,6 +49,10 @@ INTERRUPTED = 130
 
 RESERVED = {"speaker": "ID", "speaker-list": "FILE", "all-speakers": ""}
 """Flags that are never settings, in any command: an id must not meet the grammar of overrides."""
+
+ALSO_SETTINGS = {"model"}
+"""``--model DIR`` is a trained model and ``model=PRESET`` the shape of one to train; a recipe passes its settings to all
+of its commands, so those that have the flag take the setting as well."""
 
 
 class UsageError(LhucError, ValueError):
@@ -105,7 +110,7 @@ def _check_override(override: str, flags: dict[str, str]) -> None:
     if not equals or not key or key[0] in "+~":
         raise UsageError(f"{override!r} is not a setting: write key=value, for example adapt.lr=0.4")
     flag = key.replace("_", "-")
-    if flag in flags:
+    if flag in flags and flag not in ALSO_SETTINGS:
         raise UsageError(f"{key} is a flag: write --{flag} {flags[flag]}".rstrip() + f", not {override!r}")
 
 
@@ -142,8 +147,11 @@ def main_guard(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
         arguments = list(sys.argv[1:] if argv is None else argv)
+        began = time.monotonic()
         try:
-            return main(arguments)
+            code = main(arguments)
+            _tell_usage(time.monotonic() - began)
+            return code
         except SystemExit as leave:  # --help and --version
             return leave.code if isinstance(leave.code, int) else OK
         except BrokenPipeError:  # the reader of our output has gone, as in `lhuc-score ... | head`
@@ -158,6 +166,16 @@ def main_guard(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
             return code
 
     return guarded
+
+
+def _tell_usage(seconds: float) -> None:
+    """After long work: how long it took, and the most memory that one process had."""
+    if seconds > 10:
+        import resource
+
+        parties = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        peak = max(resource.getrusage(party).ru_maxrss for party in parties) / 2**20  # kilobytes on Linux
+        logging.getLogger("lhuc_asr").info("took %.0f s; the largest process had %.1f GB", seconds, peak)
 
 
 def explain(error: BaseException) -> tuple[int, str]:

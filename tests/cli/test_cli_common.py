@@ -61,7 +61,6 @@ def test_flags_and_settings_come_in_any_order() -> None:
         (["speaker=X"], "speaker is a flag: write --speaker ID, not 'speaker=X'"),
         (["all_speakers=true"], "all_speakers is a flag: write --all-speakers, not 'all_speakers=true'"),
         (["speaker_list=f"], "speaker_list is a flag: write --speaker-list FILE, not 'speaker_list=f'"),
-        (["model=d"], "model is a flag: write --model DIR, not 'model=d'"),
         (["+adapt.lr=1"], "'+adapt.lr=1' is not a setting: write key=value, for example adapt.lr=0.4"),
         (["~adapt"], "'~adapt' is not a setting: write key=value, for example adapt.lr=0.4"),
         (["=3"], "'=3' is not a setting: write key=value, for example adapt.lr=0.4"),
@@ -73,6 +72,12 @@ def test_a_wrong_command_line_is_told_in_one_line(argv: list[str], complaint: st
     with pytest.raises(UsageError) as caught:
         parse(*argv)
     assert str(caught.value).replace(" X", "") == complaint.replace(" X", "")
+
+
+def test_a_model_directory_is_a_flag_and_a_model_shape_a_setting() -> None:
+    args = parse("--model", "exp/si", "model=dnn_paper", "model.num_layers=3")
+    assert args.model == "exp/si"
+    assert args.overrides == ["model=dnn_paper", "model.num_layers=3"]
 
 
 def test_speaker_is_reserved_in_commands_without_that_flag() -> None:
