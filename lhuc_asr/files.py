@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed; and names that any id can bear."""
+"""Files that are whole or absent: written under a temporary name, then renamed; and names that any id can bear."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def track(items: Iterable[Item], description: str, *, total: int | None = None, unit: str = "utterance") -> Iterator[Item]:
+def track(
+    items: Iterable[Item], description: str, *, total: int | None = None, unit: str = "utterance"
+) -> Iterator[Item]:
     """Yield the items and show how many are done and how long the rest will take.
 
     The bar appears after two seconds; where standard error is a file, at most one line in ten seconds is written.
@@ -21,7 +23,7 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None, 
         items,
         desc=description,
         total=total,
-        unit=f" {unit}s",
+        unit=f" {unit}{'es' if unit.endswith(('s', 'ch')) else 's'}",
         delay=2.0,
         mininterval=0.2 if interactive else 10.0,
         dynamic_ncols=interactive,

@@ -12,7 +12,7 @@ decoding.json         decoding settings, the only file that may change later
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,10 @@ class AcousticSystem:
             log_probs_BTV = self.network(torch.from_numpy(np.ascontiguousarray(feats, dtype=np.float32))[None])
             log_likes: NDArray[np.float32] = (log_probs_BTV[0] - self.log_prior).numpy()
         return log_likes
+
+    def searching_with(self, decoding: DecodingConfig) -> AcousticSystem:
+        """The same recogniser with other decoding settings, for this process alone."""
+        return replace(self, decoding=decoding)
 
     def with_decoding(self, decoding: DecodingConfig) -> AcousticSystem:
         """The same recogniser with other decoding settings, also on disk; the fingerprint stays."""

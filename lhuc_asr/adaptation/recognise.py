@@ -1,0 +1,106 @@
+"""Recognition of several speakers, each with the profile that was learnt for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.adaptation.keys import Feats
+from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
+from lhuc_asr.errors import DecodingError
+from lhuc_asr.files import sha256
+from lhuc_asr.profiles.format import Profile, load_profile, profile_path
+from lhuc_asr.progress import track
+from lhuc_asr.system.model_directory import AcousticSystem
+from lhuc_asr.system.recognise import decoder_of
+
+
+@dataclass(frozen=True, eq=False)
+class Recognition:
+    """What was recognised.
+
+    Attributes:
+        hypotheses: utterance id -> best path.
+        failed: utterance id -> why there is none.
+        speed: of the search.
+    """
+
+    hypotheses: Mapping[str, Hypothesis]
+    failed: Mapping[str, str]
+    speed: DecodingSpeed
+
+
+@dataclass(frozen=True)
+class ProfileFolder:
+    """The profiles of several speakers in one directory, all of one model.
+
+    Attributes:
+        directory: where ``lhuc-adapt`` put them.
+        fingerprint: of the model.
+        profiles: speaker -> profile, of those who have one.
+    """
+
+    directory: Path
+    fingerprint: str
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+
+    @staticmethod
+    def open(directory: Path, speakers: tuple[str, ...], *, fingerprint: str) -> ProfileFolder:
+        """Load the profiles of these speakers.
+
+        Raises:
+            ProfileError: a profile is damaged, of a newer format, or of another model.
+        """
+        paths = {speaker: profile_path(directory, speaker) for speaker in speakers}
+        found = {name: load_profile(path, fingerprint=fingerprint) for name, path in paths.items() if path.exists()}
+        return ProfileFolder(directory, fingerprint, found)
+
+    def manifest(self) -> dict[str, Any]:
+        """Speaker -> SHA-256 of the profile's page, which names that of its tensors: which profiles were used."""
+        return {speaker: sha256(profile_path(self.directory, speaker)) for speaker in self.profiles}
+
+
+def recognise(
+    system: AcousticSystem,
+    feats: Feats,
+    speaker_of: Mapping[str, str],
+    profiles: Mapping[str, Profile],
+    *,
+    num_jobs: int = 1,
+) -> Recognition:
+    """Decode utterances, each with its speaker's profile; speakers without one get the speaker-independent model.
+
+    Args:
+        system: the model; nothing of it changes.
+        feats: utterance id -> (T, F) normalised.
+        speaker_of: utterance id -> speaker.
+        profiles: speaker -> profile.
+        num_jobs: processes.
+    """
+    adapters = {speaker: profile.adapter() for speaker, profile in profiles.items()}
+
+    def items() -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for utterance, matrix in feats.items():
+            adapter = adapters.get(speaker_of[utterance])
+            if adapter is None:
+                yield utterance, system.log_likes(matrix)
+                continue
+            with adapter.attached(system.network):
+                log_likes = system.log_likes(matrix)
+            yield utterance, log_likes
+
+    failed: dict[str, str] = {}
+    decoder, meter = decoder_of(system), SpeedMeter()
+
+    def note(utterance: str, error: DecodingError) -> None:
+        failed[utterance] = str(error)
+
+    stream = decoder.decode_all(items(), num_jobs=num_jobs, meter=meter, on_failure=note)
+    found = {hypothesis.utterance: hypothesis for hypothesis in track(stream, "decoding", total=len(feats))}
+    return Recognition(found, failed, meter.speed)

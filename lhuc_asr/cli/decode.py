@@ -1,0 +1,114 @@
+"""lhuc-decode: recognise speech with a model, and with the speakers' profiles where they are given."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._common import start_runtime as start
+from lhuc_asr.cli._speakers import add_speakers, chosen_speakers
+
+if TYPE_CHECKING:
+    from lhuc_asr.adaptation.recognise import ProfileFolder, Recognition
+    from lhuc_asr.system.corpus import UsableSpeech
+    from lhuc_asr.system.model_directory import AcousticSystem
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser("decode", "Recognise speech: words with times and state paths, per utterance.")
+    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the speech")
+    add_speakers(parser)
+    parser.add_argument("--profiles", metavar="DIR", type=Path, help="profiles of lhuc-adapt, used speaker by speaker")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the words go")
+    parser.add_argument("--keep-going", action="store_true", help="leave out utterances whose audio is bad")
+    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
+    add_overrides(parser)
+    return parser
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parse_arguments(build_parser(), argv)
+    from lhuc_asr.config.compose import compose
+
+    start(compose(args.overrides).runtime)
+    from lhuc_asr.adaptation.recognise import recognise
+    from lhuc_asr.config.provenance import write_provenance
+    from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.decoding.hypothesis import write_hypotheses
+    from lhuc_asr.system.corpus import usable_feats
+    from lhuc_asr.system.model_directory import load_system
+
+    system = load_system(args.model)
+    config = compose(args.overrides, given={"decoding": system.decoding, "features": system.features})
+    system = system.searching_with(config.decoding)
+    if not (args.speaker or args.speaker_list):
+        args.all_speakers = True
+    manifest = chosen_speakers(args, load_manifest(args.data, allow_commands=args.allow_commands))
+    folder = _profiles(args, system, manifest.speakers)
+    write_provenance(args.out, config, args.overrides)
+    speech = usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
+    _check_usable(args, speech)
+    found = recognise(system, speech.feats, manifest.speaker_of, folder.profiles, num_jobs=config.runtime.jobs)
+    write_hypotheses(args.out, found.hypotheses.values())
+    _report(args, system, folder, speech, found)
+    return SOME_FAILED if found.failed or speech.unusable else OK
+
+
+def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[str, ...]) -> ProfileFolder:
+    """Profiles of the chosen speakers; the speakers without one are told."""
+    from lhuc_asr.adaptation.recognise import ProfileFolder
+    from lhuc_asr.errors import ProfileError
+
+    if args.profiles is None:
+        return ProfileFolder(Path(), system.fingerprint)
+    if not args.profiles.is_dir():
+        raise ProfileError(f"there are no profiles '{args.profiles}'")
+    folder = ProfileFolder.open(args.profiles, speakers, fingerprint=system.fingerprint)
+    if without := [speaker for speaker in speakers if speaker not in folder.profiles]:
+        print(f"speaker-independent, for want of a profile: {', '.join(without)}")
+    return folder
+
+
+def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
+    from lhuc_asr.errors import AudioError
+
+    for reason in speech.unusable.values() if args.keep_going else ():
+        print(f"left out: {reason}")
+    if speech.unusable and not args.keep_going:
+        reasons = list(speech.unusable.values())
+        raise AudioError(
+            f"{len(reasons)} utterances cannot be used, --keep-going leaves them out: {'; '.join(reasons[:5])}"
+        )
+
+
+def _report(
+    args: argparse.Namespace, system: AcousticSystem, folder: ProfileFolder, speech: UsableSpeech, found: Recognition
+) -> None:
+    from lhuc_asr.files import write_json
+    from lhuc_asr.scoring.wer import score
+    from lhuc_asr.system.settings import to_plain
+
+    manifest = {
+        "model_fingerprint": system.fingerprint,
+        "profiles": folder.manifest(),
+        "decoding": to_plain(system.decoding),
+        "failed_utterances": {**speech.unusable, **found.failed},
+        "real_time_factor": found.speed.real_time_factor,
+        "search_real_time_factor": found.speed.cpu_real_time_factor,
+    }
+    write_json(args.out / "decode.json", manifest)
+    for utterance, reason in found.failed.items():
+        print(f"{utterance}: failed: {reason}")
+    texts = {utterance: item.text for utterance, item in found.hypotheses.items()}
+    references = speech.manifest.transcripts
+    if references:
+        heard = {utterance: texts.get(utterance, "") for utterance in references}
+        print(score(references, heard, speech.manifest.speaker_of).total.line("WER"))
+    print(f"decoding: {found.speed}")

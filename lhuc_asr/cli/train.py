@@ -1,0 +1,93 @@
+"""lhuc-train: from transcribed speech of many speakers to a speaker-independent model directory."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_runtime
+
+if TYPE_CHECKING:
+    from lhuc_asr.config.schema import Config
+    from lhuc_asr.system.build import BuildInputs
+    from lhuc_asr.system.model_directory import AcousticSystem
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "train",
+        "Train a speaker-independent hybrid model: features, flat start, tied states, network, decoding graph. "
+        "A run that was broken off goes on where it stopped.",
+    )
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="transcribed speech to train on")
+    parser.add_argument("--lexicon", metavar="FILE", type=Path, required=True, help="pronunciations, a line each")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the model directory goes")
+    parser.add_argument(
+        "--dev", metavar="DIR", type=Path, help="speech to tune the decoding settings on; never test data"
+    )
+    language = parser.add_mutually_exclusive_group()
+    language.add_argument("--text", metavar="FILE", type=Path, help="sentences for the language model, a line each")
+    language.add_argument("--arpa", metavar="FILE", type=Path, help="a language model to use as it is")
+    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
+    add_overrides(parser)
+    return parser
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parse_arguments(build_parser(), argv)
+    from lhuc_asr.config.compose import compose
+
+    config = compose(args.overrides)
+    start_runtime(config.runtime)
+    from lhuc_asr.config.build import build_settings
+    from lhuc_asr.config.provenance import write_provenance
+    from lhuc_asr.system.build import build_system
+
+    write_provenance(args.out, config, args.overrides)
+    system = build_system(
+        _inputs(args), build_settings(config), args.out, seed=config.runtime.seed, num_jobs=config.runtime.jobs
+    )
+    if args.dev is not None:
+        system = _tune(system, args, config)
+    print(f"model {args.out} with fingerprint {system.fingerprint[:16]}")
+    return OK
+
+
+def _inputs(args: argparse.Namespace) -> BuildInputs:
+    from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.errors import DataError
+    from lhuc_asr.lang.lexicon import Lexicon
+    from lhuc_asr.lang.text import read_sentences
+    from lhuc_asr.system.build import BuildInputs
+
+    if args.arpa is not None and not args.arpa.is_file():
+        raise DataError(f"there is no language model '{args.arpa}'")
+    return BuildInputs(
+        manifest=load_manifest(args.data, allow_commands=args.allow_commands),
+        lexicon=Lexicon.read(args.lexicon),
+        sentences=None if args.text is None else read_sentences(args.text),
+        arpa=args.arpa,
+    )
+
+
+def _tune(system: AcousticSystem, args: argparse.Namespace, config: Config) -> AcousticSystem:
+    """Choose acoustic scale and insertion penalty on development speech."""
+    from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.scoring.wer import score
+    from lhuc_asr.system.corpus import corpus_feats
+    from lhuc_asr.system.recognise import tune_decoding
+
+    dev = load_manifest(args.dev, allow_commands=args.allow_commands)
+    feats = corpus_feats(dev, system.features, args.out / "work" / "dev_features", num_jobs=config.runtime.jobs)
+
+    def error_rate(texts: Mapping[str, str]) -> float:
+        return score(dev.transcripts, texts, dev.speaker_of).total.wer
+
+    report = tune_decoding(system, feats, error_rate, config.tuning, num_jobs=config.runtime.jobs)
+    print(f"WER % on {args.dev}:\n{report}")
+    return system.with_decoding(report.best)

@@ -1,0 +1,295 @@
+"""From transcribed speech to a model directory, stage by stage; a second run does only what is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.data.manifest import Manifest
+from lhuc_asr.data.splits import hold_out_speakers
+from lhuc_asr.decoding.wfst import DecodingConfig
+from lhuc_asr.errors import AlignmentError, ConfigError, DataError
+from lhuc_asr.features.augmentation import Augmentation, AugmentationConfig
+from lhuc_asr.features.cmvn import NormalisedFeatures
+from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.files import write_json
+from lhuc_asr.hmm.alignment import AlignmentSet, ForcedAligner
+from lhuc_asr.hmm.flat_start import GmmConfig, GmmSystem, train_gmm
+from lhuc_asr.hmm.graph import GraphConfig, build_graph
+from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.lang.arpa import ArpaModel, read_arpa
+from lhuc_asr.lang.kneser_ney import LmConfig, estimate_ngram
+from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.models.dnn import Dnn, DnnConfig
+from lhuc_asr.models.weights import load_tensors, load_weights, save_tensors
+from lhuc_asr.progress import track
+from lhuc_asr.system.corpus import corpus_feats
+from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, write_system
+from lhuc_asr.system.stage import run_once, seconds_taken
+from lhuc_asr.training.frame_data import FrameData, TrainingData
+from lhuc_asr.training.loop import TrainingConfig, train
+from lhuc_asr.training.priors import log_state_priors
+
+States = dict[str, NDArray[np.int32]]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class BuildConfig:
+    """How the stages follow each other.
+
+    Attributes:
+        num_realignments: how often the network aligns the speech anew and another one is trained on that.
+        valid_fraction: share of the speakers that are held out of training to steer it.
+    """
+
+    num_realignments: int = 0
+    valid_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.num_realignments < 0:
+            raise ConfigError(f"build.num_realignments must be 0 or more, got {self.num_realignments}")
+        if not 0 < self.valid_fraction < 1:
+            raise ConfigError(f"build.valid_fraction must lie between 0 and 1, got {self.valid_fraction}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """All settings that lead to a speaker-independent model.
+
+    Attributes:
+        features: what the network sees.
+        gmm_features: what the GMM sees that makes the first alignments.
+        lm: of the language model, where none is given.
+        gmm: of the flat start and the tied states.
+        graph: of the decoding graph.
+        model: of the network.
+        training: of its training.
+        augmentation: of its training data.
+        decoding: of the search; tuned afterwards.
+        build: how the stages follow each other.
+    """
+
+    features: FeatureConfig
+    gmm_features: FeatureConfig
+    lm: LmConfig
+    gmm: GmmConfig
+    graph: GraphConfig
+    model: DnnConfig
+    training: TrainingConfig
+    augmentation: AugmentationConfig
+    decoding: DecodingConfig
+    build: BuildConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildInputs:
+    """What a model is built from.
+
+    Attributes:
+        manifest: transcribed speech of many speakers.
+        lexicon: pronunciations of its words, and of all others that shall be recognised.
+        sentences: text for the language model; None takes the transcripts.
+        arpa: a language model that is used as it is, instead of estimating one.
+    """
+
+    manifest: Manifest
+    lexicon: Lexicon
+    sentences: tuple[str, ...] | None = None
+    arpa: Path | None = None
+
+
+def build_system(
+    inputs: BuildInputs, settings: BuildSettings, directory: Path, *, seed: int = 0, num_jobs: int = 1
+) -> AcousticSystem:
+    """Train a speaker-independent hybrid model and write it as a model directory.
+
+    The stages keep their results below ``directory/work``; ``directory/build.json`` tells what they gave.
+
+    Raises:
+        DataError: there is no transcribed speech.
+        AlignmentError: hardly any utterance could be aligned.
+    """
+    num_transcripts, num_utterances = len(inputs.manifest.transcripts), len(inputs.manifest)
+    if num_transcripts < num_utterances or not num_utterances:
+        raise DataError(f"training needs transcripts: {num_transcripts} of {num_utterances} utterances have one")
+    build = _Build(inputs, settings, directory / "work", seed=seed, num_jobs=num_jobs)
+    gmm = build.align_by_gmm()
+    network, states = build.train_network(gmm)
+    for round_number in range(1, settings.build.num_realignments + 1):
+        states = build.realign(gmm, network, states, round_number)
+        network, states = build.train_network(gmm, states, round_number)
+    lm = build.language_model()
+    parts = SystemParts(
+        network=network,
+        log_prior=log_state_priors(states.values(), gmm.hmm.num_pdfs),
+        features=settings.features,
+        hmm=gmm.hmm,
+        lexicon=inputs.lexicon,
+        lm=lm,
+        graph=build_graph(gmm.hmm, inputs.lexicon, lm, settings.graph),
+        decoding=settings.decoding,
+    )
+    system = write_system(directory, parts)
+    write_json(directory / "build.json", build.report(lm))
+    return system
+
+
+class _Build:
+    """The stages, and the keys by which each knows whether those before it have changed."""
+
+    def __init__(self, inputs: BuildInputs, settings: BuildSettings, work: Path, *, seed: int, num_jobs: int) -> None:
+        self.inputs, self.settings, self.work = inputs, settings, work
+        self.seed, self.num_jobs = seed, num_jobs
+        self.data_key = {"transcripts": inputs.manifest.transcripts, "speakers": inputs.manifest.speaker_of}
+        self.words_key = {word: inputs.lexicon.pronunciations_of(word) for word in inputs.lexicon.words}
+        self.facts: dict[str, Any] = {}
+        self.network_key = ""
+
+    def feats(self, config: FeatureConfig, name: str) -> NormalisedFeatures:
+        """Features of the training speech."""
+        return corpus_feats(self.inputs.manifest, config, self.work / name, num_jobs=self.num_jobs)
+
+    def align_by_gmm(self) -> GmmSystem:
+        """Flat start, tied states, alignments."""
+        directory = self.work / "gmm"
+        feats = self.feats(self.settings.gmm_features, "gmm_features")
+
+        def make(target: Path) -> None:
+            system = train_gmm(
+                feats,
+                self.inputs.manifest.transcripts,
+                self.inputs.lexicon,
+                self.settings.gmm,
+                num_jobs=self.num_jobs,
+            )
+            system.save(target)
+
+        inputs = [self.data_key, self.words_key, self.settings.gmm, self.settings.gmm_features, self.seed]
+        self.gmm_key = run_once(directory, inputs, make)
+        system = GmmSystem.load(directory)
+        self._note_alignments("gmm", system.alignments)
+        return system
+
+    def train_network(self, gmm: GmmSystem, states: States | None = None, round_number: int = 0) -> tuple[Dnn, States]:
+        """Train on aligned states; held-out speakers steer the schedule."""
+        states = states or _states(gmm.hmm, gmm.alignments)
+        settings = self.settings
+        network = Dnn(settings.model, settings.features.dim, gmm.hmm.num_pdfs, seed=self.seed)
+        feats = self.feats(settings.features, "features")
+        name = f"network-{round_number}"
+
+        def make(target: Path) -> None:
+            held_out = hold_out_speakers(self.inputs.manifest, fraction=settings.build.valid_fraction, seed=self.seed)
+            data = TrainingData(
+                *(_frames(feats, states, part, network.context) for part in (held_out.kept, held_out.held_out))
+            )
+            augment = _augmentation(settings)
+            report = train(network, data, settings.training, target / "training", seed=self.seed, augment=augment)
+            save_tensors(network.state_dict(), target / "network.safetensors")
+            write_json(target / "history.json", [_rounded(epoch) for epoch in report.history])
+
+        inputs = [self.gmm_key, self.network_key, settings.features, settings.model, settings.training]
+        self.network_key = run_once(
+            self.work / name, [*inputs, settings.augmentation, settings.build.valid_fraction, self.seed], make
+        )
+        weights = self.work / name / "network.safetensors"
+        load_weights(network, load_tensors(weights), source=str(weights))
+        return network.eval(), states
+
+    def realign(self, gmm: GmmSystem, network: Dnn, states: States, round_number: int) -> States:
+        """Align the speech with the network that was trained last."""
+        feats = self.feats(self.settings.features, "features")
+        log_prior = log_state_priors(states.values(), gmm.hmm.num_pdfs)
+        directory = self.work / f"alignments-{round_number}"
+
+        def make(target: Path) -> None:
+            aligner = ForcedAligner(gmm.hmm, self.inputs.lexicon)
+            items = track(_log_likes(network, log_prior, feats), f"realigning, round {round_number}", total=len(feats))
+            aligner.align_all(items, self.inputs.manifest.transcripts, num_jobs=self.num_jobs).save(target)
+
+        run_once(directory, self.network_key, make)
+        alignments = AlignmentSet.load(directory)
+        self._note_alignments(f"realignment-{round_number}", alignments)
+        return _states(gmm.hmm, alignments)
+
+    def language_model(self) -> ArpaModel:
+        """The one that was given, or one estimated from the text."""
+        if self.inputs.arpa is not None:
+            return read_arpa(self.inputs.arpa)
+        text = self.inputs.sentences or tuple(self.inputs.manifest.transcripts.values())
+        return estimate_ngram(
+            [sentence.split() for sentence in text], order=self.settings.lm.order, vocabulary=self.inputs.lexicon.words
+        )
+
+    def report(self, lm: ArpaModel) -> dict[str, Any]:
+        """What the stages gave, for people and programs."""
+        minutes = {
+            path.parent.name: round(seconds_taken(path.parent) / 60, 2) for path in self.work.glob("*/stage.json")
+        }
+        text = [sentence.split() for sentence in self.inputs.manifest.transcripts.values()]
+        return {
+            **self.facts,
+            "training_utterances": len(self.inputs.manifest),
+            "training_speakers": len(self.inputs.manifest.speakers),
+            "oov": str(self.inputs.lexicon.oov_report(self.inputs.manifest.transcripts.values())),
+            "lm_order": lm.order,
+            "training_text_perplexity": str(lm.perplexity(text)),
+            "minutes": dict(sorted(minutes.items())),
+        }
+
+    def _note_alignments(self, name: str, alignments: AlignmentSet) -> None:
+        num_failed = len(alignments.failed)
+        total = num_failed + len(alignments.alignments)
+        share = num_failed / max(total, 1)
+        self.facts[name] = {
+            "failed_alignments": num_failed,
+            "failed_share": round(share, 5),
+            "log_like_per_frame": round(alignments.log_like_per_frame, 4),
+        }
+        logger.info("%s: %d of %d alignments failed (%.2f %%)", name, num_failed, total, 100 * share)
+        if share > 0.5:
+            example, reason = next(iter(alignments.failed.items()))
+            raise AlignmentError(f"{num_failed} of {total} utterances cannot be aligned, such as {example!r}: {reason}")
+
+
+def _augmentation(settings: BuildSettings) -> Augmentation | None:
+    if not settings.augmentation.is_active:
+        return None
+    fbank = settings.features.fbank
+    return Augmentation(
+        settings.augmentation,
+        num_mel_bins=fbank.num_mel_bins,
+        sampling_rate=settings.features.sampling_rate,
+        low_freq=fbank.low_freq,
+    )
+
+
+def _states(hmm: HmmModel, alignments: AlignmentSet) -> States:
+    return {utterance: hmm.pdfs(path) for utterance, path in alignments.alignments.items()}
+
+
+def _frames(feats: NormalisedFeatures, states: States, part: Manifest, context: int) -> FrameData:
+    aligned = [utterance.id for utterance in part if utterance.id in states]
+    return FrameData.gather(feats, states, aligned, context=context)
+
+
+def _log_likes(
+    network: Dnn, log_prior: Any, feats: Mapping[str, NDArray[np.float32]]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    import torch
+
+    for utterance, matrix in feats.items():
+        with torch.inference_mode():
+            yield utterance, (network(torch.from_numpy(matrix)[None])[0] - log_prior).numpy()
+
+
+def _rounded(epoch: Any) -> dict[str, float]:
+    return {name: round(value, 5) for name, value in asdict(epoch).items()}

@@ -1,0 +1,132 @@
+"""The features of a corpus as a model sees them: computed once, stored, normalised when they are read."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.data.audio import audio_info, read_audio
+from lhuc_asr.data.manifest import Manifest, Utterance
+from lhuc_asr.data.problems import ProblemKind
+from lhuc_asr.data.validation import CheckConfig, check
+from lhuc_asr.errors import AudioError, DataError
+from lhuc_asr.features.cmvn import NormalisedFeatures
+from lhuc_asr.features.extraction import extract
+from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.units import Hertz
+
+logger = logging.getLogger(__name__)
+
+_HARMLESS = {ProblemKind.sampling_rate, ProblemKind.silent}
+"""What `check` finds that features can be taken from all the same."""
+
+
+def corpus_feats(
+    manifest: Manifest, config: FeatureConfig, directory: Path, *, num_jobs: int = 1
+) -> NormalisedFeatures:
+    """Utterance id -> (T, F) normalised features, extracted where that was not done before.
+
+    Args:
+        manifest: which speech.
+        config: which features; the mode of normalisation is part of it.
+        directory: where they are stored.
+        num_jobs: processes.
+
+    Raises:
+        AudioError: a recording cannot be read, or its sampling rate is below that of the features.
+        DataError: an utterance is too short for one frame.
+    """
+    utterance_of = {utterance.id: utterance for utterance in manifest}
+    store = extract(
+        list(utterance_of),
+        lambda utterance: _read(utterance_of[utterance], config.sampling_rate),
+        config,
+        directory,
+        source_key="\n".join(map(_source, manifest)),
+        num_jobs=num_jobs,
+    )
+    return NormalisedFeatures(store, manifest.speaker_of, config.cmvn)
+
+
+@dataclass(frozen=True)
+class UsableSpeech:
+    """The part of a corpus that features could be taken from.
+
+    Attributes:
+        manifest: the utterances that can be used.
+        feats: their normalised features.
+        unusable: utterance id -> why it cannot be used.
+    """
+
+    manifest: Manifest
+    feats: NormalisedFeatures
+    unusable: dict[str, str]
+
+
+def usable_feats(manifest: Manifest, config: FeatureConfig, directory: Path, *, num_jobs: int = 1) -> UsableSpeech:
+    """Features of all utterances whose audio is sound; the others are told, not skipped in silence.
+
+    Args:
+        manifest: which speech.
+        config: which features.
+        directory: where they are stored.
+        num_jobs: processes.
+
+    Raises:
+        AudioError, DataError: no utterance is usable.
+    """
+    try:
+        return UsableSpeech(manifest, corpus_feats(manifest, config, directory, num_jobs=num_jobs), {})
+    except (AudioError, DataError):
+        unusable = _unusable(manifest, config, num_jobs)
+        good = manifest.where(lambda utterance: utterance.id not in unusable)
+        if not unusable or not len(good):
+            raise
+    logger.warning("%d of %d utterances cannot be used", len(unusable), len(manifest))
+    return UsableSpeech(good, corpus_feats(good, config, directory, num_jobs=num_jobs), unusable)
+
+
+def _unusable(manifest: Manifest, config: FeatureConfig, num_jobs: int) -> dict[str, str]:
+    """Utterance id -> what is wrong with its audio."""
+    checked = check(manifest, CheckConfig(allow_commands=True, num_jobs=num_jobs))
+    wrong = (problem for problem in checked.problems if problem.kind not in _HARMLESS)
+    found = {identifier: problem.text for problem in wrong for identifier in problem.utterances}
+    for utterance in manifest:
+        seconds = checked.seconds.get(utterance.id, 0.0)
+        if utterance.id in found:
+            continue
+        if seconds < config.frame_shift_ms / 1000:
+            found[utterance.id] = f"utterance {utterance.id!r} lasts {seconds:.4f} s, less than one frame"
+            continue
+        try:
+            _require_rate(utterance, config.sampling_rate)
+        except AudioError as error:
+            found[utterance.id] = str(error)
+    return found
+
+
+def _read(utterance: Utterance, sampling_rate: Hertz) -> NDArray[np.float32]:
+    _require_rate(utterance, sampling_rate)
+    return read_audio(utterance, sampling_rate=sampling_rate)
+
+
+def _require_rate(utterance: Utterance, sampling_rate: Hertz) -> None:
+    """Refuse audio whose upper band is empty for the model; audio of a higher rate is converted."""
+    found = audio_info(utterance.recording).sampling_rate
+    if found < sampling_rate:
+        raise AudioError(
+            f"the audio of {utterance.id!r} has {found} Hz, the features need {sampling_rate} Hz or more: "
+            f"use a model of {found} Hz (features.sampling_rate), or convert the audio yourself"
+        )
+
+
+def _source(utterance: Utterance) -> str:
+    """What changes when the audio of an utterance does: its file, and when that was written."""
+    recording = utterance.recording
+    path = Path(recording.source)
+    changed = "" if recording.is_command or not path.is_file() else path.stat().st_mtime_ns
+    return f"{recording.source} {changed} {recording.channel} {utterance.start} {utterance.end}"
