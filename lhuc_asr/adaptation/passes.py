@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.threads import one_thread
 from lhuc_asr.decoding.hypothesis import Hypothesis, read_hypotheses, write_hypotheses
 from lhuc_asr.decoding.speed import SpeedMeter
 from lhuc_asr.errors import DataError, DecodingError
@@ -85,7 +87,9 @@ def decode_speakers(
     def items() -> Iterator[tuple[str, LogLikes]]:
         for speaker, utterances in wanted.items():
             for utterance in utterances:
-                yield utterance, log_likes(speaker, utterance)
+                with one_thread() if num_jobs > 1 else nullcontext():
+                    computed = log_likes(speaker, utterance)
+                yield utterance, computed
 
     def finished() -> Iterator[tuple[str, SpeakerPass]]:
         while queue and all(utterance in hypotheses or utterance in failed for utterance in queue[0][1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.passes import SpeakerPass
 from lhuc_asr.adaptation.protocol import SpeakerPlan
+from lhuc_asr.adaptation.threads import one_thread
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
 from lhuc_asr.hmm.model import HmmModel
@@ -111,8 +113,14 @@ def align_references(
     """
     utterances = [utterance for plan in plans for utterance in plan.adaptation]
     aligner = ForcedAligner(system.hmm, system.lexicon, AlignConfig(acoustic_scale=system.decoding.acoustic_scale))
-    log_likes = ((u, system.log_likes(feats[u])) for u in track(utterances, "aligning references"))
-    aligned = aligner.align_all(log_likes, transcripts, num_jobs=num_jobs)
+
+    def log_likes(utterance: str) -> tuple[str, NDArray[np.float32]]:
+        with one_thread() if num_jobs > 1 else nullcontext():
+            return utterance, system.log_likes(feats[utterance])
+
+    aligned = aligner.align_all(
+        map(log_likes, track(utterances, "aligning references")), transcripts, num_jobs=num_jobs
+    )
     for utterance, reason in aligned.failed.items():
         logger.warning("utterance %r has no reference alignment and is left out: %s", utterance, reason)
     for plan in plans:

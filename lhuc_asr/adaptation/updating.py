@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.supervision import SpeakerTargets
+from lhuc_asr.adaptation.threads import one_thread
 from lhuc_asr.adaptation.update import UpdateReport, adapt
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
@@ -105,7 +106,8 @@ def update_speakers(
     def update(speaker: str) -> tuple[str, Updated | str]:
         try:
             adapter = LhucAdapter.identity(network, sites, settings.lhuc.amplitude)
-            return speaker, _update(network, adapter, targets[speaker], feats, settings)
+            with one_thread():
+                return speaker, _update(network, adapter, targets[speaker], feats, settings)
         except LhucError as error:
             return speaker, f"speaker {speaker!r}: {error}"
         except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
