@@ -51,8 +51,8 @@ RESERVED = {"speaker": "ID", "speaker-list": "FILE", "all-speakers": ""}
 """Flags that are never settings, in any command: an id must not meet the grammar of overrides."""
 
 ALSO_SETTINGS = {"model"}
-"""``--model DIR`` is a trained model and ``model=PRESET`` the shape of one to train; a recipe passes its settings to all
-of its commands, so those that have the flag take the setting as well."""
+"""``--model DIR`` is a trained model and ``model=PRESET`` the shape of one to train; a recipe passes its settings to
+all of its commands, so those that have the flag take the setting as well."""
 
 
 class UsageError(LhucError, ValueError):
