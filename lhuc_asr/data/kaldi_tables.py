@@ -125,7 +125,7 @@ class KaldiTables:
                 yield Problem(ProblemKind.no_audio_entry, identifier, text, (identifier,))
 
     def _strays(self) -> Iterator[Problem]:
-        speakers = set(self.table("utt2spk").values())
+        speakers = {row.value for row in self.rows.get("utt2spk", ())}
         for name in ("spk2gender", "spk2utt"):
             for speaker in sorted(set(self.table(name)) - speakers):
                 yield Problem(ProblemKind.no_utterance, speaker, f"speaker {speaker!r} of {name} has no utterance")

@@ -11,7 +11,6 @@ from lhuc_asr.data.audio_check import Heard, listen_to_all
 from lhuc_asr.data.kaldi import inspect_kaldi_dir
 from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.data.problems import BadDataError, Inspected, Problem, ProblemKind, raise_problems, summary
-from lhuc_asr.errors import DataError
 from lhuc_asr.units import Hertz, Seconds
 
 __all__ = [
@@ -119,13 +118,13 @@ def drop_bad(checked: Checked) -> Manifest:
     flatter every word error rate.
 
     Raises:
-        DataError: no utterance is left.
+        BadDataError: no utterance is left.
     """
     bad = {id for problem in checked.problems for id in problem.utterances}
     good = checked.manifest.where(lambda utterance: utterance.id not in bad)
     if not good.utterances:
         told = f": {summary(checked.problems)}; {checked.problems[0]}" if checked.problems else ""
-        raise DataError(f"none of {len(checked.manifest)} utterances is good{told}")
+        raise BadDataError(f"none of {len(checked.manifest)} utterances is good{told}", checked.problems)
     return good
 
 

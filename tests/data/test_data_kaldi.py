@@ -17,9 +17,7 @@ from lhuc_asr.errors import DataError
 BLANKS = " \t\r\n\f\v"
 ids = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=BLANKS + "\ufeff"), min_size=1, max_size=8)
 words = st.lists(ids, max_size=4).map(" ".join)
-times = st.one_of(
-    st.none(), st.tuples(st.floats(0, 100), st.one_of(st.none(), st.floats(100.5, 1e4, allow_nan=False)))
-)
+times = st.one_of(st.none(), st.tuples(st.floats(0, 100), st.one_of(st.none(), st.floats(100.5, 1e4, allow_nan=False))))
 
 
 def write(directory: Path, **tables: str) -> Path:
@@ -52,7 +50,9 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 @settings(max_examples=60, deadline=None)
 @given(manifest=manifests())
-def test_a_directory_is_read_back_as_it_was_written(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_directory_is_read_back_as_it_was_written(
+    manifest: Manifest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     directory = tmp_path_factory.mktemp("kaldi")
     write_kaldi_dir(manifest, directory)
     assert read_kaldi_dir(directory, allow_commands=True) == manifest

@@ -143,7 +143,7 @@ def test_a_file_that_breaks_off_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_audio(path, tone(2.0) + 0.01 * np.random.default_rng(0).standard_normal(32000).astype(np.float32), RATE)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    with pytest.raises(AudioError, match="breaks off|cannot be read"):
+    with pytest.raises(AudioError, match=r"breaks off|cannot be read|no samples"):
         read_audio(utterance(path))
 
 
