@@ -182,11 +182,13 @@ def write_audio(path: Path, samples: Samples, sampling_rate: Hertz) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise AudioError(f"cannot write {str(path)!r}: the suffix must be one of {', '.join(_FORMATS)}")
     container, coding = _FORMATS[path.suffix.lower()]
+    encoded = io.BytesIO()
+    try:
+        soundfile.write(encoded, samples, sampling_rate, format=container, subtype=coding)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"cannot write {str(path)!r} at {sampling_rate} Hz: {error.error_string}") from error
     with atomic_path(path) as temporary:
-        try:
-            soundfile.write(temporary, samples, sampling_rate, format=container, subtype=coding)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"cannot write {str(path)!r} at {sampling_rate} Hz: {error.error_string}") from error
+        temporary.write_bytes(encoded.getvalue())
 
 
 @contextmanager
