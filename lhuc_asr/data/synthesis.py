@@ -1,8 +1,8 @@
 """Speech from text: the espeak-ng synthesiser, through the library that the ``espeakng-loader`` wheel carries.
 
-espeak-ng keeps hidden state between utterances (the phase of its flutter, its noise), which nothing resets. Each
-``Synthesiser`` therefore loads a private copy of the library: the same calls in the same order give the same samples,
-in any process, whatever was said before elsewhere.
+espeak-ng keeps hidden state between utterances (the phase of its flutter), which nothing resets, and seeds its noise
+from the clock. Each ``Synthesiser`` therefore loads a private copy of the library and seeds it: the same calls in the
+same order give the same samples, in any process, whatever was said before elsewhere.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _RATE, _PITCH, _RANGE = 1, 3, 4
 _PHONEME_EVENT = 7
 _SPACE_BETWEEN_PHONES = ord(" ") << 8
 _STRESS = "',%=|"
+_VOWEL_INITIALS = "aeiouyAEIOUVY@0123456789"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +120,9 @@ def voice_variants() -> tuple[str, ...]:
 class Synthesiser:
     """A speaking machine with no memory of what other synthesisers said.
 
+    Args:
+        seed: of the noise in the voice, from 0.
+
     Raises:
         DependencyError: the wheel ``espeakng-loader`` is absent or its library does not load.
 
@@ -128,7 +132,8 @@ class Synthesiser:
         (22050, 'float32')
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, seed: int = 0) -> None:
+        self._next_seed = seed % 2**31
         self._library = _private_copy(Path(_loader().get_library_path()))
         self._blocks: list[NDArray[np.int16]] = []
         self._phones: list[SpokenPhone] = []
@@ -142,6 +147,7 @@ class Synthesiser:
             )
         self._callback = _Callback(self._receive)  # kept: the library holds only its address
         self._library.espeak_SetSynthCallback(self._callback)
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(self._next_seed))
 
     def say(self, text: str, voice: Voice) -> SyntheticSpeech:
         """Render a text; parts in ``[[...]]`` are espeak-ng's phone mnemonics.
@@ -153,6 +159,7 @@ class Synthesiser:
         for parameter, value in ((_RATE, voice.rate), (_PITCH, voice.pitch), (_RANGE, voice.pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._blocks, self._phones = [], []
+        self._seed_shared_noise()
         encoded = text.encode() + b"\0"
         self._library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _UTF8 | _PHONEMES, None, None)
         samples = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.int16)
@@ -168,9 +175,10 @@ class Synthesiser:
 
     def can_say(self, mnemonic: str, *, language: str) -> bool:
         """Whether a language's voice has a phone of this mnemonic (of several, whether it has them all)."""
-        voice = Voice(language=language)
-        tries = (f"a{mnemonic}'a", f"t'{mnemonic}ta")  # a consonant between vowels, a vowel between consonants
-        return any(_without_marks(self.say(f"[[{text}]]", voice)) == _bare(text) for text in tries)
+        before, after = ("t'", "ta") if mnemonic[0] in _VOWEL_INITIALS else ("a", "'a")
+        speech = self.say(f"[[{before}{mnemonic}{after}]]", Voice(language=language))
+        spoken = [phone.mnemonic for phone in speech.phones if phone.mnemonic]  # ends at what the voice does not know
+        return spoken[:1] == [before[0]] and spoken[-1:] == ["a"] and len(spoken) > len(after.strip("'")) + 1
 
     def _select(self, voice: Voice) -> None:
         if voice.name == self._voice:
@@ -181,6 +189,11 @@ class Synthesiser:
         if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
             raise ConfigError(f"espeak-ng has no voice for the language {voice.language!r}, such as 'en-us' or 'de'")
         self._voice = voice.name
+
+    def _seed_shared_noise(self) -> None:
+        """The Klatt voices draw from the C library's generator, which every copy of espeak-ng in the process shares."""
+        self._library.srand(ctypes.c_uint(self._next_seed))
+        self._next_seed += 1
 
     def _receive(self, wave: Any, num_samples: int, events: Any) -> int:
         if num_samples > 0:
@@ -193,14 +206,6 @@ class Synthesiser:
                 self._phones.append(SpokenPhone(mnemonic, events[index].audio_position / 1000.0))
             index += 1
         return 0
-
-
-def _bare(mnemonics: str) -> str:
-    return mnemonics.translate({ord(mark): None for mark in ":;" + _STRESS})
-
-
-def _without_marks(speech: SyntheticSpeech) -> str:
-    return _bare("".join(phone.mnemonic for phone in speech.phones))
 
 
 def _private_copy(library: Path) -> Any:

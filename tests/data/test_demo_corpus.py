@@ -19,7 +19,9 @@ from lhuc_asr.data.corpora.demo_speakers import DemoSpeaker, SpeakerConfig, draw
 from lhuc_asr.data.synthesis import Synthesiser, Voice
 from lhuc_asr.errors import ConfigError, DependencyError
 
-needs_espeak = pytest.mark.skipif("not __import__('importlib').util.find_spec('espeakng_loader')", reason="no espeak-ng")
+needs_espeak = pytest.mark.skipif(
+    "not __import__('importlib').util.find_spec('espeakng_loader')", reason="no espeak-ng"
+)
 
 
 def tiny_config(seed: int = 0) -> DemoConfig:

@@ -11,7 +11,9 @@ import pytest
 from lhuc_asr.data.synthesis import Synthesiser, Voice, voice_variants
 from lhuc_asr.errors import ConfigError, DependencyError
 
-needs_espeak = pytest.mark.skipif("not __import__('importlib').util.find_spec('espeakng_loader')", reason="no espeak-ng")
+needs_espeak = pytest.mark.skipif(
+    "not __import__('importlib').util.find_spec('espeakng_loader')", reason="no espeak-ng"
+)
 
 
 @needs_espeak
@@ -85,7 +87,7 @@ def test_a_voice_knows_which_phones_it_has() -> None:
 
 @needs_espeak
 def test_unknown_names_are_told() -> None:
-    with pytest.raises(ConfigError, match="'marioo'.*'Mario'"):
+    with pytest.raises(ConfigError, match=r"'marioo'.*'Mario'"):
         Synthesiser().say("x", Voice(variant="marioo"))
     with pytest.raises(ConfigError, match="'xx'"):
         Synthesiser().say("x", Voice(language="xx"))

@@ -190,8 +190,9 @@ def _record_set(out: Path, name: str, sessions: list[_Session], num_jobs: int) -
 
 
 def _record_session(session: _Session, audio: Path) -> list[Utterance]:
-    synthesiser = Synthesiser()
-    speaker, text_of = session.speaker, _reader(session.speaker, synthesiser)
+    speaker = session.speaker
+    synthesiser = Synthesiser(seed=speaker.seed)
+    text_of = _reader(speaker)
     utterances = []
     for index, sentence in enumerate(session.sentences):
         speech = synthesiser.say(text_of(sentence), speaker.voice)
@@ -204,9 +205,10 @@ def _record_session(session: _Session, audio: Path) -> list[Utterance]:
     return utterances
 
 
-def _reader(speaker: DemoSpeaker, synthesiser: Synthesiser) -> Callable[[str], str]:
+def _reader(speaker: DemoSpeaker) -> Callable[[str], str]:
     """Sentence -> what the synthesiser is given, in the speaker's accent."""
     if speaker.habits is None:
         return str.lower
-    accent = ForeignAccent(speaker.voice.language, speaker.habits, Synthesiser())
-    return lambda sentence: accent.text(sentence.split(), synthesiser)
+    teacher = Synthesiser()
+    accent = ForeignAccent(speaker.voice.language, speaker.habits, teacher)
+    return lambda sentence: accent.text(sentence.split(), teacher)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from scipy.signal import fftconvolve, resample_poly
 
 from lhuc_asr.data.corpora.demo_speakers import DemoSpeaker
@@ -57,7 +58,7 @@ def room_response(speaker: DemoSpeaker, sampling_rate: Hertz) -> Samples:
     echo = random_source.standard_normal(len(time)) * 10 ** (-3 * time / max(speaker.echo, 1e-3))
     echo *= 0.5 / np.linalg.norm(echo)
     echo[0] = 1.0
-    length = len(echo) + 2 * _DELAY
+    length = next_fast_len(len(echo) + 2 * _DELAY, real=True)
     octaves = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / sampling_rate), 62.5) / 1000.0)
     response = np.roll(np.fft.irfft(np.fft.rfft(echo, length) * 10 ** (speaker.tilt_db * octaves / 20), length), _DELAY)
     return np.asarray(response / np.linalg.norm(response), dtype=np.float32)
@@ -65,10 +66,11 @@ def room_response(speaker: DemoSpeaker, sampling_rate: Hertz) -> Samples:
 
 def coloured_noise(num_samples: int, slope: float, random_source: Generator) -> Samples:
     """(N,) noise of unit power whose spectrum falls as one over frequency to the power of ``slope``."""
-    spectrum = np.fft.rfft(random_source.standard_normal(num_samples))
+    length = next_fast_len(num_samples, real=True)
+    spectrum = np.fft.rfft(random_source.standard_normal(length))
     spectrum[1:] *= np.arange(1, len(spectrum)) ** (-slope / 2)
     spectrum[0] = 0.0
-    noise = np.fft.irfft(spectrum, num_samples)
+    noise = np.fft.irfft(spectrum, length)[:num_samples]
     return np.asarray(noise / max(float(np.sqrt(np.mean(noise**2))), 1e-12), dtype=np.float32)
 
 
