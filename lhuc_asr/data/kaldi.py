@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from lhuc_asr.data.problems import Inspected, Problem, ProblemKind, raise_proble
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import write_text
 from lhuc_asr.units import Seconds
+
+_logger = logging.getLogger(__name__)
 
 _REMEDY = "'lhuc-prepare kaldi --root DIR --out DIR --keep-going' makes a copy without what is wrong"
 
@@ -45,7 +48,18 @@ def inspect_kaldi_dir(path: Path, *, allow_commands: bool = False) -> Inspected:
     problems = tables.problems()
     recordings, missing = _recordings(tables, allow_commands)
     utterances, bad_lines = _utterances(tables, recordings)
+    _tell_unused(tables, utterances)
     return Inspected(Manifest(tuple(utterances)), [*problems, *bad_lines, *missing])
+
+
+def _tell_unused(tables: KaldiTables, utterances: list[Utterance]) -> None:
+    """Mention what is no mistake and yet may surprise."""
+    unused = sum(not tables.utterances_in(recording) for recording in tables.table("wav.scp"))
+    if unused:
+        _logger.warning("%s: no segment lies in %d recordings of wav.scp", tables.directory, unused)
+    silent = sum(utterance.transcript is None for utterance in utterances)
+    if tables.has("text") and silent:
+        _logger.warning("%s: %d of %d utterances have no transcript", tables.directory, silent, len(utterances))
 
 
 def _recordings(tables: KaldiTables, allow_commands: bool) -> tuple[dict[str, Recording], list[Problem]]:

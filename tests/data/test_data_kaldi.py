@@ -138,6 +138,14 @@ def test_a_malformed_segment_is_quoted(tmp_path: Path, segment: str) -> None:
         read_kaldi_dir(directory)
 
 
+def test_what_is_left_unused_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path / "r.wav")
+    tables = {"segments": "u r 0 1\nv r 1 2\n", "utt2spk": "u s\nv s\n", "text": "u HELLO\n"}
+    read_kaldi_dir(write(tmp_path, wav="q r.wav\nr r.wav\n", **tables))
+    assert "no segment lies in 1 recordings" in caplog.text
+    assert "1 of 2 utterances have no transcript" in caplog.text
+
+
 def test_a_segment_in_an_unknown_recording_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "r.wav")
     directory = write(tmp_path, wav="r r.wav\n", segments="u q 0 1\n", utt2spk="u s\n")
