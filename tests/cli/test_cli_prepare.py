@@ -23,7 +23,7 @@ def corpus(tmp_path: Path) -> Path:
         write_audio(directory / f"{name}.wav", samples, 8000)
     (directory / "wav.scp").write_text(f"a a.wav\nb b.wav\nc cat {directory}/a.wav |\nsilent silent.wav\n")
     (directory / "utt2spk").write_text("a s\nb t\nc s\nsilent t\n")
-    (directory / "text").write_text("a HELLO\nb WORLD\n")
+    (directory / "text").write_text("a HELLO\nb WORLD\nc HELLO\nsilent HELLO\n")
     return directory
 
 
