@@ -1,0 +1,147 @@
+"""lhuc-score in process: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from lhuc_asr.cli.score import build_parser, main
+from lhuc_asr.decoding.hypothesis import Hypothesis, Word, write_hypotheses
+
+REFERENCES = {"a-1": "ONE TWO THREE FOUR", "a-2": "FIVE SIX", "b-1": "SEVEN EIGHT NINE"}
+BEFORE = {"a-1": "ONE TOO TREE FOUR", "a-2": "FIVE", "b-1": "SEVEN NINE"}
+AFTER = {"a-1": "ONE TWO TREE FOUR", "a-2": "FIVE SIX", "b-1": "SEVEN NINE"}
+
+
+def write_text(path, texts):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "".join(f"{utterance} {text}".strip() + "\n" for utterance, text in texts.items()), encoding="utf-8"
+    )
+    return str(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_text(tmp_path / "data" / "text", REFERENCES)
+    write_text(tmp_path / "data" / "utt2spk", {utterance: utterance[0] for utterance in REFERENCES})
+    return str(tmp_path / "data")
+
+
+def write_system(directory, texts):
+    hypotheses = []
+    for utterance, text in texts.items():
+        words = tuple(Word(word, 0.2 * index, 0.2) for index, word in enumerate(text.split()))
+        hypotheses.append(Hypothesis(utterance, words, np.ones(150, np.int32), 0.0, 0.0))
+    write_hypotheses(directory, hypotheses)
+    return str(directory)
+
+
+def test_one_system(data, tmp_path, capsys):
+    hyp = write_text(tmp_path / "hyp", BEFORE)
+    assert main(["--ref", data, "--hyp", f"SI={hyp}", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "%WER 44.44 [ 4 / 9, 0 ins, 2 del, 2 sub ]" in printed
+    assert [line.split()[0] for line in printed.splitlines()[2:5]] == ["a", "b", "all"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["SI.trn", "ref.trn", "results.json"]
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["comparisons"] == []
+
+
+def test_two_systems_are_compared(data, tmp_path, capsys):
+    before, after = write_system(tmp_path / "si", BEFORE), write_system(tmp_path / "lhuc", AFTER)
+    arguments = ["--ref", data, "--hyp", f"SI={before}", "--hyp", f"L/1={after}", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--alignments"]) == 0
+    printed = capsys.readouterr().out
+    assert "relative change   -50.00 %" in printed
+    assert "1 better, 1 same, 0 worse" in printed
+    assert "MAPSSWE" in printed and "bootstrap" in printed
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        *("ref.trn", "ref.stm", "SI.trn", "L%2F1.trn", "SI.ctm", "L%2F1.ctm", "results.json", "SI-L%2F1.png"),
+        *("SI.alignments.txt", "L%2F1.alignments.txt"),
+    }
+    assert "a-1 1 0.20 0.20 TOO" in (tmp_path / "out" / "SI.ctm").read_text()
+    assert "a-1 1 a 0.00 1.50 ONE TWO THREE FOUR" in (tmp_path / "out" / "ref.stm").read_text()
+    (between,) = json.loads((tmp_path / "out" / "results.json").read_text())["comparisons"]
+    assert (between["first"], between["second"], between["relative_change"]) == ("SI", "L/1", -50.0)
+
+
+def test_characters(data, tmp_path, capsys):
+    hyp = write_text(tmp_path / "hyp", BEFORE)
+    assert main(["--ref", data, "--hyp", f"SI={hyp}", "--out", str(tmp_path), "--cer"]) == 0
+    assert "%CER" in capsys.readouterr().out
+
+
+def test_normalise_and_common(data, tmp_path, capsys):
+    hyp = write_text(tmp_path / "hyp", {"a-1": "one, two; three four.", "unknown": "x"})
+    arguments = ["--ref", data, "--hyp", f"SI={hyp}", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "SI:" in error and "'a-2'" in error and "'unknown'" in error and error.count("\n") == 1
+    assert main([*arguments, "--common"]) == 0
+    printed = capsys.readouterr().out
+    assert "scoring 1 utterances; 3 are not" in printed and "%WER 100.00" in printed
+    assert main([*arguments, "--common", "--normalise"]) == 0
+    assert "%WER 0.00" in capsys.readouterr().out
+
+
+def test_a_reference_file_needs_speakers(data, tmp_path, capsys):
+    text = write_text(tmp_path / "refs.txt", REFERENCES)
+    arguments = ["--ref", text, "--hyp", f"SI={text}", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "give --utt2spk" in capsys.readouterr().err
+    assert main([*arguments, "--utt2spk", f"{data}/utt2spk"]) == 0
+    assert "%WER 0.00" in capsys.readouterr().out
+
+
+def test_profiles_are_drawn(data, tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    from lhuc_asr.lhuc.amplitude import Amplitude
+    from lhuc_asr.profiles.format import Profile, save_profile
+
+    for speaker in ("a", "../b"):
+        r = {f"layers.{index}.activation": torch.linspace(-0.2, 0.3, 20) for index in range(2)}
+        profile = Profile(speaker=speaker, base_fingerprint="f" * 64, amplitude=Amplitude.exp, r=r)
+        save_profile(profile, tmp_path / "profiles")
+    before, after = write_text(tmp_path / "si", BEFORE), write_text(tmp_path / "lhuc", AFTER)
+    arguments = ["--ref", data, "--hyp", f"SI={before}", "--hyp", f"LHUC={after}", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    without = (tmp_path / "out" / "SI-LHUC.png").read_bytes()
+    assert main([*arguments, "--profiles", str(tmp_path / "profiles")]) == 0
+    assert (tmp_path / "out" / "SI-LHUC.png").read_bytes() != without
+    assert main([*arguments, "--profiles", str(tmp_path / "nothing")]) == 2
+    assert "no profiles" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("hyp", "complaint"),
+    [
+        ("nowhere", "write NAME=PATH"),
+        ("=x", "write NAME=PATH"),
+        ("ref=x", "'ref' is taken"),
+        ("SI=/nonexistent/x", "no hypotheses of 'SI'"),
+    ],
+)
+def test_mistakes_in_one_line(data, tmp_path, capsys, hyp, complaint):
+    assert main(["--ref", data, "--hyp", hyp, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.startswith("lhuc-score: ") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_utterance_twice_is_refused(data, tmp_path, capsys):
+    (tmp_path / "hyp").write_text("a-1 ONE\na-1 TWO\n")
+    assert main(["--ref", data, "--hyp", f"SI={tmp_path / 'hyp'}", "--out", str(tmp_path / "out")]) == 2
+    assert "'a-1' stands there twice" in capsys.readouterr().err
+
+
+def test_flags_are_known():
+    flags = {option for action in build_parser()._actions for option in action.option_strings}
+    assert flags == {
+        *("-h", "--help", "--debug", "--version", "--ref", "--hyp", "--out", "--utt2spk", "--profiles"),
+        *("--alignments", "--cer", "--normalise", "--common"),
+    }
+    assert isinstance(build_parser(), argparse.ArgumentParser)
