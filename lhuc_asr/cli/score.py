@@ -1,4 +1,4 @@
-"""lhuc-score: error rates of a system, or what lies between several: significance tests, files for sclite, a picture."""
+"""lhuc-score: error rates of a system, or what lies between several; significance, files for sclite, a picture."""
 
 from __future__ import annotations
 
