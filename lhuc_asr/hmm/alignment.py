@@ -129,6 +129,15 @@ class ForcedAligner:
         hmm: phones, tree and transitions.
         lexicon: pronunciations; words that it lacks are said as its unknown word.
         config: beams, scales and silence.
+
+    Example:
+        >>> lexicon = Lexicon({"AH": (("AH",),)})
+        >>> hmm = HmmModel.monophone(lexicon.phones)
+        >>> log_likes = np.full((5, hmm.num_pdfs), -9, np.float32)
+        >>> log_likes[[0, 1, 2, 3, 4], [6, 7, 7, 8, 8]] = 0
+        >>> aligned = ForcedAligner(hmm, lexicon).align_all([("hello", log_likes)], {"hello": "AH"})
+        >>> hmm.pdfs(aligned.alignments["hello"]).tolist()
+        [6, 7, 7, 8, 8]
     """
 
     def __init__(self, hmm: HmmModel, lexicon: Lexicon, config: AlignConfig | None = None) -> None:

@@ -22,7 +22,7 @@ from lhuc_asr.hmm.gmm_estimation import MIN_VARIANCE
 from lhuc_asr.hmm.gmm_training import Corpus, GmmTrainer, equal_alignment
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.questions import find_questions
-from lhuc_asr.hmm.topology import SILENCE, Topology
+from lhuc_asr.hmm.topology import SILENCE
 from lhuc_asr.hmm.tree_building import TreeBuilder, leaf_moments
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.progress import track
@@ -137,7 +137,7 @@ def train_gmm(
 
 def _train_monophones(corpus: Corpus, config: GmmConfig, generator: np.random.Generator) -> GmmTrainer:
     """Monophones on the shortest utterances, then an alignment of all."""
-    hmm = HmmModel.monophone(corpus.lexicon.phones, loop_probability=Topology().initial_loop_probability)
+    hmm = HmmModel.monophone(corpus.lexicon.phones)
     chosen = sorted(corpus.feats, key=lambda utterance: (len(corpus.feats[utterance]), utterance))
     chosen = [utterance for utterance in chosen if _flat(hmm, corpus, utterance) is not None]
     if not chosen:

@@ -27,6 +27,11 @@ class Gmm:
         weights: (G,) float64, summing to 1 within each pdf.
         means: (G, F) float64.
         variances: (G, F) float64, positive.
+
+    Example:
+        >>> gmm = single_gaussians(np.zeros((1, 2)), np.ones((1, 2)))
+        >>> gmm.log_likes(np.zeros((1, 2), np.float32)).round(3)
+        array([[-1.838]], dtype=float32)
     """
 
     offsets: NDArray[np.int32]

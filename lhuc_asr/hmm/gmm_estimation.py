@@ -17,8 +17,11 @@ MIN_VARIANCE = 0.001
 MIN_OCCUPANCY = 10.0
 """Frames that a Gaussian needs to be kept, unless it is the last of its pdf."""
 
-MIN_SPLIT_OCCUPANCY = 20.0
-"""Frames that every Gaussian of a pdf shall have on average after a split."""
+MIN_SPLIT_OCCUPANCY = 50.0
+"""Frames that every Gaussian of a pdf shall have on average after a split; fewer overfit."""
+
+SPLIT_STEP = 0.01
+"""How far the halves of a split Gaussian part, in standard deviations."""
 
 MIN_WEIGHT = 1e-5
 
@@ -120,7 +123,7 @@ def split(
         weights, means, variances = gmm.weights[own], gmm.means[own], gmm.variances[own]
         while len(weights) < wanted[pdf]:
             heaviest = int(weights.argmax())
-            step = 0.01 * np.sqrt(variances[heaviest]) * generator.standard_normal(gmm.feat_dim)
+            step = SPLIT_STEP * np.sqrt(variances[heaviest]) * generator.standard_normal(gmm.feat_dim)
             weights = np.append(weights, weights[heaviest] / 2)
             weights[heaviest] /= 2
             means = np.vstack([means, means[heaviest] + step])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import ModelError
 from lhuc_asr.files import read_json, write_json
+from lhuc_asr.hmm.topology import LOOP_PROBABILITY, NUM_STATES
 from lhuc_asr.hmm.transitions import TransitionModel
 from lhuc_asr.hmm.tree import DecisionTree, monophone_tree
 
@@ -37,12 +38,14 @@ class HmmModel:
     transitions: TransitionModel
 
     @staticmethod
-    def monophone(phones: tuple[str, ...], *, num_states: int = 3, loop_probability: float = 0.75) -> HmmModel:
+    def monophone(
+        phones: tuple[str, ...], *, num_states: int = NUM_STATES, loop_probability: float = LOOP_PROBABILITY
+    ) -> HmmModel:
         """The model in which no phone knows its neighbours."""
         return HmmModel.of_tree(phones, monophone_tree(len(phones), num_states), loop_probability=loop_probability)
 
     @staticmethod
-    def of_tree(phones: tuple[str, ...], tree: DecisionTree, *, loop_probability: float = 0.75) -> HmmModel:
+    def of_tree(phones: tuple[str, ...], tree: DecisionTree, *, loop_probability: float = LOOP_PROBABILITY) -> HmmModel:
         """A tree with transition probabilities that nothing is known of yet."""
         return HmmModel(phones, tree, TransitionModel.of_tree(tree, loop_probability=loop_probability))
 

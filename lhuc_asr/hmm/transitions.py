@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.hmm.topology import LOOP_PROBABILITY
 from lhuc_asr.hmm.tree import DecisionTree
 
 
@@ -39,7 +40,7 @@ class TransitionModel:
     loop_probability: NDArray[np.float64]
 
     @staticmethod
-    def of_tree(tree: DecisionTree, *, loop_probability: float = 0.75) -> TransitionModel:
+    def of_tree(tree: DecisionTree, *, loop_probability: float = LOOP_PROBABILITY) -> TransitionModel:
         """Every (phone, state, pdf) that a tree can give, all equally likely to last."""
         rows = [
             (phone, state, pdf)
