@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The main job on real speech: English read by native speakers of Mandarin, half of them children (OpenSLR 101).
+#
+#   bash recipes/speechocean762/run.sh --corpus DIR             everything from zero, dev and test
+#   bash recipes/speechocean762/run.sh --corpus DIR --stage sweep --stop-stage sweep
+source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
+corpus=""
+parse_options "corpus" "$@"
+set_up
+
+adapt() { # set, name of the run, further arguments of lhuc-adapt
+  local set=$1 name=$2
+  shift 2
+  lhuc-adapt --model "$exp/si" --data "$data/$set" --all-speakers --out "$exp/$name/$set" \
+    --first-pass "$exp/first_pass/$set" experiment=speechocean762 "$@" "${overrides[@]}"
+}
+
+if stage 1 prepare; then
+  [[ -n $corpus ]] || fail "--corpus DIR says where speechocean762 lies (see README.md)"
+  lhuc-prepare speechocean762 --root "$corpus" --out "$data"
+fi
+
+if stage 2 train; then
+  lhuc-train --data "$data/train" --lexicon "$data/lexicon.txt" --dev "$data/dev" --out "$exp/si" \
+    experiment=speechocean762 "${overrides[@]}"
+fi
+
+if stage 3 decode; then
+  for set in dev test; do
+    lhuc-decode --model "$exp/si" --data "$data/$set" --out "$exp/decode/$set" experiment=speechocean762 "${overrides[@]}"
+    lhuc-score --ref "$data/$set" --hyp SI="$exp/decode/$set" --out "$exp/decode/$set/score"
+  done
+fi
+
+if stage 4 adapt; then # the default, under both protocols
+  for set in dev test; do
+    adapt "$set" two_pass protocol=two_pass
+    adapt "$set" enrolment protocol=enrolment
+  done
+fi
+
+if stage 5 oracle; then # research: targets from aligned references; it shows what better targets would be worth
+  for set in dev test; do
+    adapt "$set" oracle_two_pass protocol=two_pass adapt=oracle
+    adapt "$set" oracle_enrolment protocol=enrolment adapt=oracle
+  done
+fi
+
+if stage 6 sweep; then # on dev alone: amplitudes, layers, epochs
+  sweep() {
+    local name=$1
+    shift
+    lhuc-sweep --model "$exp/si" --data "$data/dev" --all-speakers --out "$exp/sweep_$name" \
+      experiment=speechocean762 "$@" "${overrides[@]}"
+  }
+  for protocol in two_pass enrolment; do
+    sweep "epochs_$protocol" protocol=$protocol lhuc.amplitude=exp,sigmoid2,identity,relu adapt.num_epochs=1,2,3,5
+    sweep "layers_$protocol" protocol=$protocol "lhuc.layers=[],[1],[2],[3],[4],[5],[1,2],[1,2,3]"
+  done
+fi
+
+if stage 7 speed; then # real-time factors with one process and thread, and with two
+  for count in 1 2; do
+    lhuc-adapt --model "$exp/si" --data "$data/dev" --all-speakers --out "$exp/speed_$count" \
+      experiment=speechocean762 "${overrides[@]}" runtime.num_jobs=$count runtime.num_threads=$count
+  done
+fi
