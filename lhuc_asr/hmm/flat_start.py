@@ -148,7 +148,7 @@ def _train_monophones(corpus: Corpus, config: GmmConfig, generator: np.random.Ge
     trainer = GmmTrainer(small, hmm, _flat_gmm(small, hmm.num_pdfs), config.align)
     flat = {utterance: _flat(hmm, corpus, utterance) for utterance in chosen}
     trainer.alignments = AlignmentSet({key: ali for key, ali in flat.items() if ali is not None}, {}, float("nan"))
-    for iteration in track(range(config.mono_iterations), "monophones", unit="pass"):
+    for iteration in track(range(config.mono_iterations), "monophones", unit="iteration"):
         if iteration and (iteration <= 10 or iteration % 2 == 0):
             trainer.realign()
         _fit_and_grow(trainer, iteration, config.mono_iterations, config.mono_gaussians, config, generator)
@@ -177,7 +177,7 @@ def _train_triphones(old: GmmTrainer, config: GmmConfig, generator: np.random.Ge
         for utterance, alignment in old.alignments.alignments.items()
     }
     trainer.alignments = AlignmentSet(converted, old.alignments.failed, old.alignments.log_like_per_frame)
-    for iteration in track(range(config.triphone_iterations), name, unit="pass"):
+    for iteration in track(range(config.triphone_iterations), name, unit="iteration"):
         if iteration and iteration % config.realign_every == 0:
             trainer.realign()
         _fit_and_grow(trainer, iteration, config.triphone_iterations, config.num_gaussians, config, generator)
