@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.threads import one_thread
 from lhuc_asr.decoding.hypothesis import Hypothesis, read_hypotheses, write_hypotheses
 from lhuc_asr.decoding.speed import SpeedMeter
 from lhuc_asr.errors import DataError, DecodingError
 from lhuc_asr.files import read_json, write_json
+from lhuc_asr.parallel import one_thread
 from lhuc_asr.profiles.format import profile_stem
 from lhuc_asr.progress import track
 
@@ -87,7 +86,7 @@ def decode_speakers(
     def items() -> Iterator[tuple[str, LogLikes]]:
         for speaker, utterances in wanted.items():
             for utterance in utterances:
-                with one_thread() if num_jobs > 1 else nullcontext():
+                with one_thread(when=num_jobs > 1):
                     computed = log_likes(speaker, utterance)
                 yield utterance, computed
 

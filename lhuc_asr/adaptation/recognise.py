@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.errors import DecodingError
 from lhuc_asr.files import sha256
+from lhuc_asr.parallel import one_thread
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path
 from lhuc_asr.progress import track
 from lhuc_asr.system.model_directory import AcousticSystem
@@ -88,10 +90,8 @@ def recognise(
     def items() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for utterance, matrix in feats.items():
             adapter = adapters.get(speaker_of[utterance])
-            if adapter is None:
-                yield utterance, system.log_likes(matrix)
-                continue
-            with adapter.attached(system.network):
+            attached = adapter.attached(system.network) if adapter else nullcontext()
+            with one_thread(when=num_jobs > 1), attached:
                 log_likes = system.log_likes(matrix)
             yield utterance, log_likes
 

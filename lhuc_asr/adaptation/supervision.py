@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.passes import SpeakerPass
 from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.threads import one_thread
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
 from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
@@ -115,7 +114,7 @@ def align_references(
     aligner = ForcedAligner(system.hmm, system.lexicon, AlignConfig(acoustic_scale=system.decoding.acoustic_scale))
 
     def log_likes(utterance: str) -> tuple[str, NDArray[np.float32]]:
-        with one_thread() if num_jobs > 1 else nullcontext():
+        with one_thread(when=num_jobs > 1):
             return utterance, system.log_likes(feats[utterance])
 
     aligned = aligner.align_all(

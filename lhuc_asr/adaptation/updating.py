@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.supervision import SpeakerTargets
-from lhuc_asr.adaptation.threads import one_thread
 from lhuc_asr.adaptation.update import UpdateReport, adapt
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
@@ -22,7 +21,7 @@ from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.parallel import map_in_processes
+from lhuc_asr.parallel import map_in_processes, one_thread
 from lhuc_asr.profiles.format import Profile
 from lhuc_asr.progress import track
 from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds

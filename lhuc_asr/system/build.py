@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.data.splits import hold_out_speakers
@@ -28,6 +30,7 @@ from lhuc_asr.lang.kneser_ney import LmConfig, estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.weights import load_tensors, load_weights, save_tensors
+from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
 from lhuc_asr.system.corpus import corpus_feats
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, write_system
@@ -212,7 +215,8 @@ class _Build:
 
         def make(target: Path) -> None:
             aligner = ForcedAligner(gmm.hmm, self.inputs.lexicon)
-            items = track(_log_likes(network, log_prior, feats), f"realigning, round {round_number}", total=len(feats))
+            log_likes = _log_likes(network, log_prior, feats, num_jobs=self.num_jobs)
+            items = track(log_likes, f"realigning, round {round_number}", total=len(feats))
             aligner.align_all(items, self.inputs.manifest.transcripts, num_jobs=self.num_jobs).save(target)
 
         run_once(directory, self.network_key, make)
@@ -282,13 +286,12 @@ def _frames(feats: NormalisedFeatures, states: States, part: Manifest, context: 
 
 
 def _log_likes(
-    network: Dnn, log_prior: Any, feats: Mapping[str, NDArray[np.float32]]
+    network: Dnn, log_prior: Tensor, feats: Mapping[str, NDArray[np.float32]], *, num_jobs: int
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    import torch
-
     for utterance, matrix in feats.items():
-        with torch.inference_mode():
-            yield utterance, (network(torch.from_numpy(matrix)[None])[0] - log_prior).numpy()
+        with one_thread(when=num_jobs > 1), torch.inference_mode():
+            log_likes = (network(torch.from_numpy(matrix)[None])[0] - log_prior).numpy()
+        yield utterance, log_likes
 
 
 def _rounded(epoch: Any) -> dict[str, float]:

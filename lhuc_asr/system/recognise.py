@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.decoding.tuning import TuningConfig, TuningReport, tune
 from lhuc_asr.decoding.wfst import WfstDecoder
+from lhuc_asr.parallel import one_thread
 from lhuc_asr.system.model_directory import AcousticSystem
 
 
@@ -18,11 +19,19 @@ def decoder_of(system: AcousticSystem) -> WfstDecoder:
 
 
 def all_log_likes(
-    system: AcousticSystem, feats: Mapping[str, NDArray[np.float32]]
+    system: AcousticSystem, feats: Mapping[str, NDArray[np.float32]], *, num_jobs: int = 1
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Utterance id and (T, P) log-likelihoods of every utterance, computed when they are asked for."""
+    """Utterance id and (T, P) log-likelihoods of every utterance, computed when they are asked for.
+
+    Args:
+        system: the model.
+        feats: utterance id -> (T, F), normalised.
+        num_jobs: processes that search meanwhile.
+    """
     for utterance, matrix in feats.items():
-        yield utterance, system.log_likes(matrix)
+        with one_thread(when=num_jobs > 1):
+            log_likes = system.log_likes(matrix)
+        yield utterance, log_likes
 
 
 def tune_decoding(
@@ -42,5 +51,5 @@ def tune_decoding(
         config: the grid.
         num_jobs: processes.
     """
-    items = all_log_likes(system, feats)
+    items = all_log_likes(system, feats, num_jobs=num_jobs)
     return tune(decoder_of(system), items, error_rate, config, num_jobs=num_jobs, num_utterances=len(feats))
