@@ -47,8 +47,7 @@ def same_bits(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("kind", list(OptimiserKind))
-@pytest.mark.parametrize("stops", [(1,), (8,), (13,), (3, 9, 1)])
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(("stops", "batch_norm"), [((1,), False), ((8,), False), ((13,), True), ((3, 9, 1), True)])
 def test_interrupted_runs_end_with_the_same_bits(
     tmp_path: Path, kind: OptimiserKind, stops: tuple[int, ...], batch_norm: bool
 ) -> None:
