@@ -1,0 +1,295 @@
+"""lhuc-sweep: adapt the same speakers under every combination of settings, and set the results side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lhuc_asr.cli._common import (
+    OK,
+    SOME_FAILED,
+    add_overrides,
+    command_parser,
+    main_guard,
+    parse_arguments,
+    start_runtime,
+)
+from lhuc_asr.cli._speakers import add_speakers, chosen_speakers
+
+if TYPE_CHECKING:
+    from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
+    from lhuc_asr.config.sweep import GridPoint
+    from lhuc_asr.data.manifest import Manifest
+    from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.decoding.wfst import WfstDecoder
+    from lhuc_asr.scoring.comparison import Comparison
+    from lhuc_asr.scoring.sweep import Learning, SweepPoint
+    from lhuc_asr.system.corpus import UsableSpeech
+    from lhuc_asr.system.model_directory import AcousticSystem
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "sweep",
+        "Adapt the same speakers under every combination of settings: key=a,b,c or key=range(1,4) gives several "
+        "values to a setting, [1,2] is one value, and key=value holds for all points. Points that are finished are "
+        "not done again, also those of earlier sweeps into the same directory.",
+    )
+    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the speakers' speech and transcripts")
+    add_speakers(parser)
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where points, figures and pictures go")
+    parser.add_argument("--first-pass", metavar="DIR", type=Path, help="keep first passes here, to share between runs")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="use a speaker's good utterances where others are bad"
+    )
+    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
+    add_overrides(parser)
+    return parser
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parse_arguments(build_parser(), argv)
+    from lhuc_asr.config.sweep import grid
+
+    start_runtime(grid(args.overrides)[0].config.runtime)
+    from lhuc_asr.config.provenance import write_provenance
+    from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.system.corpus import usable_feats
+    from lhuc_asr.system.model_directory import load_system
+
+    system = load_system(args.model)
+    points = grid(args.overrides, given={"decoding": system.decoding, "features": system.features})
+    manifest = chosen_speakers(args, load_manifest(args.data, allow_commands=args.allow_commands))
+    sweep = _Sweep(args, points, system, manifest)
+    sweep.check()
+    write_provenance(args.out, points[0].config, args.overrides)
+    jobs = points[0].config.runtime.jobs
+    return sweep.run(usable_feats(manifest, system.features, args.out / "features", num_jobs=jobs))
+
+
+@dataclass
+class _Sweep:
+    """Goes from point to point; each is an adaptation of its own, in its own directory."""
+
+    args: argparse.Namespace
+    points: list[GridPoint]
+    system: AcousticSystem
+    manifest: Manifest
+    _decoders: dict[str, WfstDecoder] = field(default_factory=dict)
+    _failures: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Refuse before any work what can be known to go wrong: no transcripts, unknown layers, foreign points."""
+        from lhuc_asr.errors import DataError
+        from lhuc_asr.lhuc.sites import choose_sites
+        from lhuc_asr.scoring.sweep import check_source, read_points
+
+        if missing := [utterance.id for utterance in self.manifest if utterance.transcript is None]:
+            raise DataError(
+                f"a sweep counts errors, but {len(missing)} of {len(self.manifest)} utterances have no transcript, "
+                f"such as {missing[0]!r}"
+            )
+        for point in self.points:
+            choose_sites(self.system.network, self.system.network.adaptation_sites, point.config.lhuc.layers)
+        check_source(self.args.out, read_points(self.args.out), self._source)
+
+    @cached_property
+    def _source(self) -> dict[str, str]:
+        """What all points of a directory must share: the recogniser, and who said what."""
+        import hashlib
+
+        from lhuc_asr.adaptation.keys import search_key
+
+        said = "\n".join(sorted(f"{one.speaker}\t{one.id}\t{one.transcript}" for one in self.manifest))
+        return {"model": search_key(self.system), "speech": hashlib.sha256(said.encode()).hexdigest()}
+
+    def run(self, speech: UsableSpeech) -> int:
+        """Adapt at every point; the exit code says whether somebody failed at any of them."""
+        unusable = self._unusable(speech)
+        able = speech.manifest.where(lambda utterance: utterance.speaker not in unusable)
+        done = []
+        if len(able):
+            for number, point in enumerate(self.points, start=1):
+                found = self._adapt(point, able, speech, unusable, f"[{number}/{len(self.points)}]")
+                done += [found] if found else []
+        self._finish(done)
+        if self._failures:
+            print("speakers failed:", *self._failures, sep="\n  ")
+        return SOME_FAILED if self._failures else OK
+
+    def _unusable(self, speech: UsableSpeech) -> dict[str, str]:
+        """Speakers with bad audio -> what is wrong; ``--keep-going`` leaves out the bad utterances instead."""
+        found: dict[str, str] = {}
+        for speaker in self.manifest.speakers:
+            own = [utterance.id for utterance in self.manifest if utterance.speaker == speaker]
+            bad = [speech.unusable[utterance] for utterance in own if utterance in speech.unusable]
+            if self.args.keep_going and len(bad) < len(own):
+                print(*(f"{speaker}: left out: {reason}" for reason in bad), sep="\n", end="\n" if bad else "")
+            elif bad:
+                more = f" (and {len(bad) - 1} more of {len(own)} utterances)" if len(bad) > 1 else ""
+                found[speaker] = f"{bad[0]}{more}; --keep-going leaves it out"
+                self._note_failure("all points", speaker, found[speaker])
+        return found
+
+    def _note_failure(self, where: str, speaker: str, reason: str) -> None:
+        self._failures.append(f"{speaker}, {where}: {reason}")
+        print(f"{where}: {speaker}: failed: {reason}", flush=True)
+
+    def _adapt(
+        self, point: GridPoint, able: Manifest, speech: UsableSpeech, unusable: dict[str, str], title: str
+    ) -> SweepPoint | None:
+        """One point; None when nobody could be adapted to."""
+        from lhuc_asr.adaptation.results import SpeakerResult
+        from lhuc_asr.adaptation.session import AdaptationSession
+        from lhuc_asr.config.build import adaptation_settings
+        from lhuc_asr.config.provenance import PROVENANCE_FILE, write_provenance
+        from lhuc_asr.scoring.sweep import POINTS, RESULTS_FILE, write_point
+
+        directory = self.args.out / POINTS / point.name
+        system = self.system.searching_with(point.config.decoding)
+        session = AdaptationSession(
+            system,
+            adaptation_settings(point.config),
+            directory,
+            first_pass_directory=self._first_pass(point),
+            num_jobs=point.config.runtime.jobs,
+            decoder=self._decoder(point, system),
+        )
+        results: list[SpeakerResult] = []
+        failures: list[SpeakerFailure] = []
+        for outcome in session.run(able, speech.feats):
+            if isinstance(outcome, SpeakerResult):
+                results.append(outcome)
+            else:
+                failures.append(outcome)
+                self._note_failure(point.name, outcome.speaker, outcome.reason)
+        if not results:
+            (directory / RESULTS_FILE).unlink(missing_ok=True)
+            return None
+        if not all(result.resumed for result in results) or not (directory / PROVENANCE_FILE).exists():
+            write_provenance(directory, point.config, point.overrides)
+        found = write_point(
+            directory,
+            _compared(results, failures, self.manifest),
+            _learning(results),
+            settings=point.settings,
+            failed={**unusable, **{failure.speaker: failure.reason for failure in failures}},
+            source=self._source,
+        )
+        before = " (done before)" if all(result.resumed for result in results) else ""
+        rates = f"WER {found.before.wer:.2f} -> {found.after.wer:.2f} %"
+        print(f"{title} {point.name}: {rates}{before}", flush=True)
+        return found
+
+    def _first_pass(self, point: GridPoint) -> Path:
+        """First passes are shared by all points that search alike."""
+        from lhuc_asr.config.sweep import settings_name
+
+        shared: Path = self.args.first_pass or self.args.out / "first_pass"
+        other = point.differences_of("decoding")
+        return shared.with_name(f"{shared.name}@{settings_name(other)}") if other else shared
+
+    def _decoder(self, point: GridPoint, system: AcousticSystem) -> WfstDecoder:
+        """The graph is read once for all points that search alike."""
+        from lhuc_asr.config.sweep import settings_name
+        from lhuc_asr.system.recognise import decoder_of
+
+        search = settings_name(point.differences_of("decoding"))
+        if search not in self._decoders:
+            self._decoders = {search: decoder_of(system)}  # one at a time: graphs may be large
+        return self._decoders[search]
+
+    def _finish(self, done: list[SweepPoint]) -> None:
+        """The table and the picture of this sweep, and the figures of all that lie in the directory."""
+        from lhuc_asr.scoring.sweep import SWEEP_FILE, read_points, sweep_table, write_sweep
+        from lhuc_asr.scoring.sweep_picture import draw_sweep
+
+        everything = read_points(self.args.out)
+        write_sweep(self.args.out, everything, fingerprint=self.system.fingerprint)
+        if done:
+            common = self._common()
+            print(f"\n{sweep_table(done)}\n")
+            print(f"everywhere: {common or 'defaults'}; {_who(done)}")
+            picture = self.args.out / f"{self._picture_name()}.png"
+            if draw_sweep(picture, done, note=common):
+                print(f"picture: {picture}")
+        more = len(everything) - len(done)
+        earlier = f" ({more} of them from other sweeps)" if more else ""
+        print(f"figures: {self.args.out / SWEEP_FILE}, {len(everything)} points{earlier}")
+
+    def _shared(self) -> dict[str, object]:
+        """Differences from the defaults that all points have."""
+        first, *others = (point.differences for point in self.points)
+        return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+
+    def _common(self) -> str:
+        from lhuc_asr.scoring.sweep import short_names, value_text
+
+        shared = self._shared()
+        names = short_names(shared)
+        arm = " (research: the targets are the aligned references)"
+        return ", ".join(
+            f"{names[key]} {value_text(key, value)}{arm if value == 'oracle' else ''}" for key, value in shared.items()
+        )
+
+    def _picture_name(self) -> str:
+        """Sweeps of other settings, or under other common settings, have a picture of their own."""
+        from lhuc_asr.config.sweep import settings_name
+
+        keys = [key for key in self.points[0].settings if len({str(p.settings[key]) for p in self.points}) > 1]
+        shared = self._shared()
+        return "+".join(keys)[:100] + (f"@{settings_name(shared)}" if shared else "")
+
+
+def _compared(results: list[SpeakerResult], failures: list[SpeakerFailure], manifest: Manifest) -> Comparison:
+    """Errors before and after. Who has no profile is recognised as before, so that points stay comparable."""
+    from lhuc_asr.scoring.comparison import compare
+    from lhuc_asr.scoring.wer import score
+
+    before: dict[str, Hypothesis] = {}
+    after: dict[str, Hypothesis] = {}
+    wanted: list[str] = []
+    for result in results:
+        wanted += result.plan.evaluation
+        before.update(result.first_pass)
+        after.update(result.second_pass or {})
+    for failure in failures:
+        if failure.plan is not None and failure.first_pass:
+            wanted += failure.plan.evaluation
+            before.update(failure.first_pass)
+            after.update(failure.first_pass)
+    references = {utterance: manifest.transcripts[utterance] for utterance in wanted}
+    first, second = (
+        score(
+            references,
+            {utterance: words[utterance].text if utterance in words else "" for utterance in references},
+            manifest.speaker_of,
+        )
+        for words in (before, after)
+    )
+    return compare(first, second)
+
+
+def _learning(results: list[SpeakerResult]) -> Learning:
+    from lhuc_asr.scoring.sweep import Learning
+
+    audio = sum(result.seconds for result in results)
+    return Learning(
+        objective_before=sum(result.update.objective_before * result.seconds for result in results) / audio,
+        objective_after=sum(result.update.objective_after * result.seconds for result in results) / audio,
+        update_seconds=sum(result.update.seconds for result in results),
+        audio_seconds=audio,
+    )
+
+
+def _who(done: list[SweepPoint]) -> str:
+    first = done[0]
+    return f"{first.num_better + first.num_same + first.num_worse} speakers, {first.before.num_words} words"
