@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lhuc_asr.adaptation.keys import Feats
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
-from lhuc_asr.errors import DecodingError
+from lhuc_asr.errors import DecodingError, ProfileError
 from lhuc_asr.files import sha256
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path
@@ -54,13 +54,22 @@ class ProfileFolder:
 
     @staticmethod
     def open(directory: Path, speakers: tuple[str, ...], *, fingerprint: str) -> ProfileFolder:
-        """Load the profiles of these speakers.
+        """Load the profiles of these speakers, as far as there are any.
 
         Raises:
-            ProfileError: a profile is damaged, of a newer format, or of another model.
+            ProfileError: there is no such directory or not one profile of theirs in it, or a profile is damaged, of a
+                newer format, or of another model.
         """
+        if not directory.is_dir():
+            raise ProfileError(f"there is no directory of profiles '{directory}'")
         paths = {speaker: profile_path(directory, speaker) for speaker in speakers}
         found = {name: load_profile(path, fingerprint=fingerprint) for name, path in paths.items() if path.exists()}
+        if not found:
+            inside = directory / "profiles"
+            advice = f"; try '{inside}'" if inside.is_dir() else ""
+            raise ProfileError(
+                f"'{directory}' holds no profile of the {len(speakers)} speakers that were asked for{advice}"
+            )
         return ProfileFolder(directory, fingerprint, found)
 
     def manifest(self) -> dict[str, Any]:

@@ -19,17 +19,22 @@ def add_speakers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-speakers", action="store_true", help="every speaker of the data")
 
 
-def chosen_speakers(args: argparse.Namespace, manifest: Manifest) -> Manifest:
+def chosen_speakers(args: argparse.Namespace, manifest: Manifest, *, all_by_default: bool = False) -> Manifest:
     """The utterances of the speakers that were asked for.
 
+    Args:
+        args: the command line.
+        manifest: the data.
+        all_by_default: take every speaker where nobody is named.
+
     Raises:
-        UsageError: none or both kinds were given, or the list cannot be read.
+        UsageError: nobody was named, or some and all at once, or the list cannot be read.
         SpeakerError: one of them is unknown.
     """
     asked = [*args.speaker, *_listed(args.speaker_list)]
     if args.all_speakers and asked:
         raise UsageError("--all-speakers excludes --speaker and --speaker-list")
-    if args.all_speakers:
+    if args.all_speakers or (all_by_default and not asked):
         return manifest
     if not asked:
         raise UsageError("say who: --speaker ID (repeatable), --speaker-list FILE or --all-speakers")

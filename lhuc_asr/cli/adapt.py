@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhuc_asr.cli._common import (
-    OK,
-    SOME_FAILED,
-    add_overrides,
-    command_parser,
-    main_guard,
-    parse_arguments,
-    start_runtime,
-)
+from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._speakers import add_speakers, chosen_speakers
 
 if TYPE_CHECKING:
@@ -23,6 +16,8 @@ if TYPE_CHECKING:
     from lhuc_asr.adaptation.session import AdaptationSession
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
+    from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.scoring.wer import Score
     from lhuc_asr.system.corpus import UsableSpeech
 
 
@@ -51,29 +46,26 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
-    from lhuc_asr.config.compose import compose
+    from lhuc_asr.cli._model import open_model
 
-    start_runtime(compose(args.overrides).runtime)
+    system, config = open_model(args.model, args.overrides)
     from lhuc_asr.adaptation.session import AdaptationSession
     from lhuc_asr.config.build import adaptation_settings
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.data.load import load_manifest
     from lhuc_asr.system.corpus import usable_feats
-    from lhuc_asr.system.model_directory import load_system
 
-    system = load_system(args.model)
-    config = compose(args.overrides, given={"decoding": system.decoding, "features": system.features})
     manifest = chosen_speakers(args, load_manifest(args.data, allow_commands=args.allow_commands))
-    write_provenance(args.out, config, args.overrides)
-    speech = usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
     session = AdaptationSession(
-        system.searching_with(config.decoding),
+        system,
         adaptation_settings(config),
         args.out,
         first_pass_directory=args.first_pass,
         num_jobs=config.runtime.jobs,
     )
     _print_settings(config, session)
+    write_provenance(args.out, config, args.overrides)
+    speech = usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
     return _Report(args, manifest, session).run(speech)
 
 
@@ -94,43 +86,66 @@ class _Report:
     def __init__(self, args: argparse.Namespace, manifest: Manifest, session: AdaptationSession) -> None:
         self.args, self.manifest, self.session = args, manifest, session
         self.results: list[SpeakerResult] = []
-        self.failures: list[SpeakerFailure] = []
+        self.failed: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
 
     def run(self, speech: UsableSpeech) -> int:
         """Adapt to everybody; the exit code says whether somebody failed."""
-        from lhuc_asr.adaptation.results import SpeakerResult
+        from lhuc_asr.adaptation.results import SpeakerFailure
 
-        self._refuse_unusable(speech)
-        failed = {failure.speaker for failure in self.failures}
-        able = speech.manifest.where(lambda utterance: utterance.speaker not in failed)
+        able = self._able(speech)
         outcomes = self.session.run(able, speech.feats, second_pass=not self.args.no_second_pass) if len(able) else ()
         for outcome in outcomes:
-            if isinstance(outcome, SpeakerResult):
+            if isinstance(outcome, SpeakerFailure):
+                self._note_failure(outcome)
+            else:
                 self.results.append(outcome)
                 print(self._line(outcome), flush=True)
-            else:
-                self._note_failure(outcome)
         self._finish()
-        return SOME_FAILED if self.failures else OK
+        return SOME_FAILED if self.failed else OK
+
+    def _able(self, speech: UsableSpeech) -> Manifest:
+        """The speech of those who can be adapted to; the others fail now."""
+        from lhuc_asr.system.corpus import quiet_speakers
+
+        self._refuse_unusable(speech)
+        able = speech.manifest.where(lambda utterance: utterance.speaker not in self.failed)
+        needed = self.session.settings.adapt.min_seconds
+        for speaker, seconds in quiet_speakers(able, at_least=needed).items():
+            self._refuse(
+                speaker,
+                f"speaker {speaker!r} says next to nothing: {seconds:.1f} s of all the audio are louder than silence; "
+                f"at least {needed:g} s are needed (adapt.min_seconds)",
+            )
+        return able.where(lambda utterance: utterance.speaker not in self.failed)
 
     def _refuse_unusable(self, speech: UsableSpeech) -> None:
         """A speaker with bad audio fails, unless ``--keep-going`` leaves the bad utterances out."""
-        from lhuc_asr.adaptation.results import SpeakerFailure
-
-        for speaker in self.manifest.speakers:
-            own = [utterance.id for utterance in self.manifest if utterance.speaker == speaker]
-            bad = [speech.unusable[utterance] for utterance in own if utterance in speech.unusable]
-            if self.args.keep_going and len(bad) < len(own):
-                for reason in bad:
+        num_utterances = Counter(self.manifest.speaker_of.values())
+        bad: dict[str, dict[str, str]] = {}
+        for utterance, reason in speech.unusable.items():
+            bad.setdefault(self.manifest.speaker_of[utterance], {})[utterance] = reason
+        for speaker, reasons in sorted(bad.items()):
+            some_are_good = len(reasons) < num_utterances[speaker]
+            if some_are_good and self.args.keep_going:
+                self.left_out.update(reasons)
+                for reason in reasons.values():
                     print(f"{speaker}: left out: {reason}", flush=True)
-            elif bad:
-                more = f" (and {len(bad) - 1} more of {len(own)} utterances)" if len(bad) > 1 else ""
-                self._note_failure(
-                    SpeakerFailure(speaker=speaker, reason=f"{bad[0]}{more}; --keep-going leaves it out")
-                )
+                continue
+            first, *others = reasons.values()
+            more = f" (and {len(others)} more of {num_utterances[speaker]} utterances)" if others else ""
+            remedy = "; --keep-going uses the good ones" if some_are_good else ""
+            self._refuse(speaker, f"{first}{more}{remedy}")
+
+    def _refuse(self, speaker: str, reason: str) -> None:
+        from lhuc_asr.adaptation.results import SpeakerFailure, write_status
+
+        failure = SpeakerFailure(speaker=speaker, reason=reason)
+        write_status(self.args.out / "status", failure)
+        self._note_failure(failure)
 
     def _note_failure(self, failure: SpeakerFailure) -> None:
-        self.failures.append(failure)
+        self.failed[failure.speaker] = failure.reason
         print(f"{failure.speaker}: failed: {failure.reason}", flush=True)
 
     def _line(self, result: SpeakerResult) -> str:
@@ -138,71 +153,90 @@ class _Report:
             f"{result.speaker}: {result.seconds:.1f} s",
             f"objective {result.update.objective_before:.3f} -> {result.update.objective_after:.3f}",
         ]
-        if result.second_pass is not None and (rates := self._error_rates(result)):
-            parts.append("WER {:.1f} -> {:.1f} %".format(*rates))
+        scores = self._scores([result])
+        if len(scores) > 1:
+            parts.append("WER " + " -> ".join(f"{score.total.wer:.1f}" for score in scores.values()) + " %")
+        if result.failed:
+            parts.append(f"{len(result.failed)} utterances without a path")
         return ", ".join(parts) + (" (done before)" if result.resumed else "")
 
-    def _error_rates(self, result: SpeakerResult) -> tuple[float, float] | None:
-        from lhuc_asr.scoring.wer import score
-
-        evaluation = [utterance for utterance in result.plan.evaluation if utterance in self.manifest.transcripts]
-        if not evaluation:
-            return None
-        references = {utterance: self.manifest.transcripts[utterance] for utterance in evaluation}
-        first, second = (
-            score(references, _texts(words, evaluation), self.manifest.speaker_of).total.wer
-            for words in (result.first_pass, result.second_pass or {})
-        )
-        return first, second
-
     def _finish(self) -> None:
+        """What all speakers gave, for people and programs."""
         from lhuc_asr.decoding.hypothesis import write_hypotheses
-
-        before = {key: item for result in self.results for key, item in result.first_pass.items()}
-        after = {key: item for result in self.results for key, item in (result.second_pass or {}).items()}
-        write_hypotheses(self.args.out / "si", before.values())
-        more = self._facts()
-        if not self.args.no_second_pass:
-            write_hypotheses(self.args.out / "adapted", after.values())
-            self._compare(before, after, more)
-        for stage, speed in self.session.speed.items():
-            print(f"{stage.replace('_', ' ')}: {speed}")
-        if self.failures:
-            print(f"{len(self.failures)} of {len(self.manifest.speakers)} speakers failed:")
-            for failure in self.failures:
-                print(f"  {failure.speaker}: {failure.reason}")
-
-    def _compare(self, before: dict[str, Any], after: dict[str, Any], more: dict[str, Any]) -> None:
-        """The table of errors, where there are transcripts."""
         from lhuc_asr.scoring.comparison import compare
         from lhuc_asr.scoring.report import comparison_text, write_results
+
+        write_hypotheses(self.args.out / "si", _joined(result.first_pass for result in self.results).values())
+        if not self.args.no_second_pass:
+            after = _joined(result.second_pass or {} for result in self.results)
+            write_hypotheses(self.args.out / "adapted", after.values())
+        scores = self._scores(self.results)
+        comparisons = {}
+        if len(scores) > 1:
+            (first, before), (second, adapted) = scores.items()
+            comparisons[first, second] = compare(before, adapted)
+            print(f"\n{comparison_text(comparisons[first, second], first, second)}")
+            print(self._missing())
+        write_results(self.args.out / "results.json", scores, comparisons, **self._facts())
+        self._print_end()
+
+    def _scores(self, results: Sequence[SpeakerResult]) -> dict[str, Score]:
+        """System -> its score on these speakers' evaluation utterances, as far as they have transcripts.
+
+        An utterance without a path counts as recognised without words.
+        """
         from lhuc_asr.scoring.wer import score
 
-        evaluated = [utterance for result in self.results for utterance in result.plan.evaluation]
-        references = {
-            utterance: self.manifest.transcripts[utterance]
-            for utterance in evaluated
-            if utterance in self.manifest.transcripts
-        }
+        known = self.manifest.transcripts
+        references = {name: known[name] for result in results for name in result.plan.evaluation if name in known}
         if not references:
-            return
-        scores = {
-            name: score(references, _texts(words, references), self.manifest.speaker_of)
-            for name, words in (("SI", before), ("LHUC", after))
+            return {}
+        passes = {"SI": _joined(result.first_pass for result in results)}
+        if not self.args.no_second_pass:
+            passes[self._adapted] = _joined(result.second_pass or {} for result in results)
+        return {
+            system: score(
+                references,
+                {name: words[name].text if name in words else "" for name in references},
+                self.manifest.speaker_of,
+            )
+            for system, words in passes.items()
         }
-        comparison = compare(scores["SI"], scores["LHUC"])
-        print(f"\n{comparison_text(comparison, 'SI', 'LHUC')}\n")
-        write_results(self.args.out / "results.json", scores, {("SI", "LHUC"): comparison}, **more)
+
+    def _missing(self) -> str:
+        """Who is not in the table of errors: a mean over those who did well only must say so."""
+        if not self.failed:
+            return ""
+        num_failed, num_speakers = len(self.failed), len(self.manifest.speakers)
+        return f"not in this table: {num_failed} of {num_speakers} speakers, who failed: {', '.join(self.failed)}\n"
+
+    @property
+    def _adapted(self) -> str:
+        return "LHUC, oracle targets" if self._is_oracle else "LHUC"
+
+    @property
+    def _is_oracle(self) -> bool:
+        return self.session.settings.adapt.supervision.name == "oracle"
 
     def _facts(self) -> dict[str, Any]:
         return {
             "settings": self.session.settings.plain(),
+            "oracle": self._is_oracle,
             "fingerprint": self.session.system.fingerprint,
             "speed": {stage: speed.real_time_factor for stage, speed in self.session.speed.items()},
-            "failed_speakers": {failure.speaker: failure.reason for failure in self.failures},
+            "failed_speakers": self.failed,
+            "left_out_utterances": self.left_out,
         }
 
+    def _print_end(self) -> None:
+        for stage, speed in self.session.speed.items():
+            print(f"{stage.replace('_', ' ')}: {speed}")
+        if self.failed:
+            print(f"{len(self.failed)} of {len(self.manifest.speakers)} speakers failed:")
+            for speaker, reason in self.failed.items():
+                print(f"  {speaker}: {reason}")
 
-def _texts(hypotheses: Any, wanted: Any) -> dict[str, str]:
-    """Utterance id -> words; an utterance without a path counts as recognised without words."""
-    return {utterance: hypotheses[utterance].text if utterance in hypotheses else "" for utterance in wanted}
+
+def _joined(passes: Iterable[Mapping[str, Hypothesis]]) -> dict[str, Hypothesis]:
+    """Utterance id -> best path, of all speakers."""
+    return {utterance: hypothesis for words in passes for utterance, hypothesis in words.items()}

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
-from lhuc_asr.cli._common import start_runtime as start
 from lhuc_asr.cli._speakers import add_speakers, chosen_speakers
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.recognise import ProfileFolder, Recognition
     from lhuc_asr.system.corpus import UsableSpeech
     from lhuc_asr.system.model_directory import AcousticSystem
+
+_PAGE = "decode.json"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,41 +36,34 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
-    from lhuc_asr.config.compose import compose
+    from lhuc_asr.cli._model import open_model
 
-    start(compose(args.overrides).runtime)
+    system, config = open_model(args.model, args.overrides)
     from lhuc_asr.adaptation.recognise import recognise
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.data.load import load_manifest
     from lhuc_asr.decoding.hypothesis import write_hypotheses
     from lhuc_asr.system.corpus import usable_feats
-    from lhuc_asr.system.model_directory import load_system
 
-    system = load_system(args.model)
-    config = compose(args.overrides, given={"decoding": system.decoding, "features": system.features})
-    system = system.searching_with(config.decoding)
-    if not (args.speaker or args.speaker_list):
-        args.all_speakers = True
-    manifest = chosen_speakers(args, load_manifest(args.data, allow_commands=args.allow_commands))
+    everybody = load_manifest(args.data, allow_commands=args.allow_commands)
+    manifest = chosen_speakers(args, everybody, all_by_default=True)
     folder = _profiles(args, system, manifest.speakers)
     write_provenance(args.out, config, args.overrides)
+    (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
     _check_usable(args, speech)
     found = recognise(system, speech.feats, manifest.speaker_of, folder.profiles, num_jobs=config.runtime.jobs)
     write_hypotheses(args.out, found.hypotheses.values())
     _report(args, system, folder, speech, found)
-    return SOME_FAILED if found.failed or speech.unusable else OK
+    return SOME_FAILED if found.failed else OK
 
 
 def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[str, ...]) -> ProfileFolder:
     """Profiles of the chosen speakers; the speakers without one are told."""
     from lhuc_asr.adaptation.recognise import ProfileFolder
-    from lhuc_asr.errors import ProfileError
 
     if args.profiles is None:
         return ProfileFolder(Path(), system.fingerprint)
-    if not args.profiles.is_dir():
-        raise ProfileError(f"there are no profiles '{args.profiles}'")
     folder = ProfileFolder.open(args.profiles, speakers, fingerprint=system.fingerprint)
     if without := [speaker for speaker in speakers if speaker not in folder.profiles]:
         print(f"speaker-independent, for want of a profile: {', '.join(without)}")
@@ -95,7 +89,7 @@ def _report(
     from lhuc_asr.scoring.wer import score
     from lhuc_asr.system.settings import to_plain
 
-    manifest = {
+    page = {
         "model_fingerprint": system.fingerprint,
         "profiles": folder.manifest(),
         "decoding": to_plain(system.decoding),
@@ -103,7 +97,7 @@ def _report(
         "real_time_factor": found.speed.real_time_factor,
         "search_real_time_factor": found.speed.cpu_real_time_factor,
     }
-    write_json(args.out / "decode.json", manifest)
+    write_json(args.out / _PAGE, page)
     for utterance, reason in found.failed.items():
         print(f"{utterance}: failed: {reason}")
     texts = {utterance: item.text for utterance, item in found.hypotheses.items()}

@@ -48,9 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.system.build import build_system
 
+    inputs = _inputs(args)
     write_provenance(args.out, config, args.overrides)
     system = build_system(
-        _inputs(args), build_settings(config), args.out, seed=config.runtime.seed, num_jobs=config.runtime.jobs
+        inputs, build_settings(config), args.out, seed=config.runtime.seed, num_jobs=config.runtime.jobs
     )
     if args.dev is not None:
         system = _tune(system, args, config)
@@ -76,18 +77,31 @@ def _inputs(args: argparse.Namespace) -> BuildInputs:
 
 
 def _tune(system: AcousticSystem, args: argparse.Namespace, config: Config) -> AcousticSystem:
-    """Choose acoustic scale and insertion penalty on development speech."""
+    """Choose acoustic scale and insertion penalty on development speech, unless the same choice was made before."""
     from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.decoding.wfst import DecodingConfig
+    from lhuc_asr.files import read_json, sha256, write_json
     from lhuc_asr.scoring.wer import score
-    from lhuc_asr.system.corpus import corpus_feats
+    from lhuc_asr.system.corpus import corpus_feats, source_key
     from lhuc_asr.system.recognise import tune_decoding
+    from lhuc_asr.system.settings import from_plain, to_plain
+    from lhuc_asr.system.stage import run_once
 
     dev = load_manifest(args.dev, allow_commands=args.allow_commands)
-    feats = corpus_feats(dev, system.features, args.out / "work" / "dev_features", num_jobs=config.runtime.jobs)
+    work = args.out / "work"
+    page = work / "tuning" / "best.json"
 
     def error_rate(texts: Mapping[str, str]) -> float:
         return score(dev.transcripts, texts, dev.speaker_of).total.wer
 
-    report = tune_decoding(system, feats, error_rate, config.tuning, num_jobs=config.runtime.jobs)
-    print(f"WER % on {args.dev}:\n{report}")
-    return system.with_decoding(report.best)
+    def make(_: Path) -> None:
+        feats = corpus_feats(dev, system.features, work / "dev_features", num_jobs=config.runtime.jobs)
+        untuned = system.searching_with(config.decoding)
+        report = tune_decoding(untuned, feats, error_rate, config.tuning, num_jobs=config.runtime.jobs)
+        write_json(page, {"decoding": to_plain(report.best), "table": str(report).splitlines()})
+
+    speech = [source_key(dev), dev.transcripts, dev.speaker_of]
+    run_once(page.parent, [sha256(args.out / "model.json"), config.decoding, config.tuning, speech], make)
+    tuned = read_json(page)
+    print("\n".join([f"WER % on {args.dev}:", *tuned["table"]]))
+    return system.with_decoding(from_plain(DecodingConfig, tuned["decoding"], source=str(page)))

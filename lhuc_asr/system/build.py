@@ -16,11 +16,11 @@ from torch import Tensor
 from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.data.splits import hold_out_speakers
 from lhuc_asr.decoding.wfst import DecodingConfig
-from lhuc_asr.errors import AlignmentError, ConfigError, DataError
+from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
 from lhuc_asr.features.augmentation import Augmentation, AugmentationConfig
 from lhuc_asr.features.cmvn import NormalisedFeatures
 from lhuc_asr.features.pipeline import FeatureConfig
-from lhuc_asr.files import write_json
+from lhuc_asr.files import sha256, write_json
 from lhuc_asr.hmm.alignment import AlignmentSet, ForcedAligner
 from lhuc_asr.hmm.flat_start import GmmConfig, GmmSystem, train_gmm
 from lhuc_asr.hmm.graph import GraphConfig, build_graph
@@ -33,13 +33,15 @@ from lhuc_asr.models.weights import load_tensors, load_weights, save_tensors
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
 from lhuc_asr.system.corpus import corpus_feats
-from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, write_system
+from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
 from lhuc_asr.system.stage import run_once, seconds_taken
 from lhuc_asr.training.frame_data import FrameData, TrainingData
 from lhuc_asr.training.loop import TrainingConfig, train
 from lhuc_asr.training.priors import log_state_priors
 
 States = dict[str, NDArray[np.int32]]
+
+_REPORT = "build.json"
 
 logger = logging.getLogger(__name__)
 
@@ -129,20 +131,8 @@ def build_system(
     for round_number in range(1, settings.build.num_realignments + 1):
         states = build.realign(gmm, network, states, round_number)
         network, states = build.train_network(gmm, states, round_number)
-    lm = build.language_model()
-    parts = SystemParts(
-        network=network,
-        log_prior=log_state_priors(states.values(), gmm.hmm.num_pdfs),
-        features=settings.features,
-        hmm=gmm.hmm,
-        lexicon=inputs.lexicon,
-        lm=lm,
-        graph=build_graph(gmm.hmm, inputs.lexicon, lm, settings.graph),
-        decoding=settings.decoding,
-    )
-    system = write_system(directory, parts)
-    write_json(directory / "build.json", build.report(lm))
-    return system
+    build.write(directory, gmm.hmm, network, states)
+    return load_system(directory)
 
 
 class _Build:
@@ -224,6 +214,33 @@ class _Build:
         self._note_alignments(f"realignment-{round_number}", alignments)
         return _states(gmm.hmm, alignments)
 
+    def write(self, directory: Path, hmm: HmmModel, network: Dnn, states: States) -> None:
+        """Language model, decoding graph, and the model directory with everything in it."""
+        inputs, settings = self.inputs, self.settings
+
+        def make(_: Path) -> None:
+            lm = self.language_model()
+            parts = SystemParts(
+                network=network,
+                log_prior=log_state_priors(states.values(), hmm.num_pdfs),
+                features=settings.features,
+                hmm=hmm,
+                lexicon=inputs.lexicon,
+                lm=lm,
+                graph=build_graph(hmm, inputs.lexicon, lm, settings.graph),
+                decoding=settings.decoding,
+            )
+            write_system(directory, parts)
+            write_json(directory / _REPORT, self.report(lm))
+
+        text = inputs.sentences if inputs.arpa is None else sha256(inputs.arpa)
+        run_once(
+            self.work / "model",
+            [self.network_key, text, settings.lm, settings.graph, settings.decoding],
+            make,
+            is_whole=lambda: _is_whole(directory),
+        )
+
     def language_model(self) -> ArpaModel:
         """The one that was given, or one estimated from the text."""
         if self.inputs.arpa is not None:
@@ -262,6 +279,14 @@ class _Build:
         if share > 0.5:
             example, reason = next(iter(alignments.failed.items()))
             raise AlignmentError(f"{num_failed} of {total} utterances cannot be aligned, such as {example!r}: {reason}")
+
+
+def _is_whole(directory: Path) -> bool:
+    try:
+        load_system(directory)
+    except ModelError:
+        return False
+    return (directory / _REPORT).is_file()
 
 
 def _augmentation(settings: BuildSettings) -> Augmentation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.data.audio import audio_info, read_audio
+from lhuc_asr.data.audio_check import LEAST_SPEECH
 from lhuc_asr.data.manifest import Manifest, Utterance
 from lhuc_asr.data.problems import ProblemKind
+from lhuc_asr.data.speech_activity import seconds_of_speech
 from lhuc_asr.data.validation import CheckConfig, check
 from lhuc_asr.errors import AudioError, DataError
 from lhuc_asr.features.cmvn import NormalisedFeatures
 from lhuc_asr.features.extraction import extract
 from lhuc_asr.features.pipeline import FeatureConfig
-from lhuc_asr.units import Hertz
+from lhuc_asr.files import read_json, write_json
+from lhuc_asr.units import Hertz, Seconds
 
 logger = logging.getLogger(__name__)
+
+_UNUSABLE = "unusable.json"
 
 _HARMLESS = {ProblemKind.sampling_rate, ProblemKind.silent}
 """What `check` finds that features can be taken from all the same."""
@@ -46,7 +52,7 @@ def corpus_feats(
         lambda utterance: _read(utterance_of[utterance], config.sampling_rate),
         config,
         directory,
-        source_key="\n".join(map(_source, manifest)),
+        source_key=source_key(manifest),
         num_jobs=num_jobs,
     )
     return NormalisedFeatures(store, manifest.speaker_of, config.cmvn)
@@ -73,21 +79,63 @@ def usable_feats(manifest: Manifest, config: FeatureConfig, directory: Path, *, 
     Args:
         manifest: which speech.
         config: which features.
-        directory: where they are stored.
+        directory: where they are stored, and remembered which audio is bad.
         num_jobs: processes.
 
     Raises:
         AudioError, DataError: no utterance is usable.
     """
-    try:
-        return UsableSpeech(manifest, corpus_feats(manifest, config, directory, num_jobs=num_jobs), {})
-    except (AudioError, DataError):
-        unusable = _unusable(manifest, config, num_jobs)
-        good = manifest.where(lambda utterance: utterance.id not in unusable)
-        if not unusable or not len(good):
-            raise
+    unusable = _recall(directory, manifest, config)
+    if unusable is None:
+        try:
+            return UsableSpeech(manifest, corpus_feats(manifest, config, directory, num_jobs=num_jobs), {})
+        except (AudioError, DataError):
+            unusable = _unusable(manifest, config, num_jobs)
+            if not 0 < len(unusable) < len(manifest):
+                raise
+        page = {"sources": _digest(manifest, config), "unusable": unusable}
+        write_json(directory / _UNUSABLE, page)
     logger.warning("%d of %d utterances cannot be used", len(unusable), len(manifest))
+    good = manifest.where(lambda utterance: utterance.id not in unusable)
     return UsableSpeech(good, corpus_feats(good, config, directory, num_jobs=num_jobs), unusable)
+
+
+def source_key(manifest: Manifest) -> str:
+    """A text that changes when the audio of an utterance does."""
+    return "\n".join(map(_source, manifest))
+
+
+def quiet_speakers(manifest: Manifest, *, at_least: Seconds) -> dict[str, Seconds]:
+    """Speaker -> seconds of sound, of those who make less of it than is asked for.
+
+    What a search takes for words is no proof that somebody spoke: features are normalised, so silence looks as large
+    as speech. Each speaker is listened to only until it is enough.
+
+    Args:
+        manifest: utterances that can be read.
+        at_least: seconds of speech, pauses not counted; 0 asks for any sound at all.
+    """
+    heard = dict.fromkeys(manifest.speakers, 0.0)
+    enough = max(at_least, LEAST_SPEECH)
+    for utterance in manifest:
+        if heard[utterance.speaker] < enough:
+            sampling_rate = audio_info(utterance.recording).sampling_rate
+            heard[utterance.speaker] += seconds_of_speech(read_audio(utterance), sampling_rate)
+    return {speaker: seconds for speaker, seconds in heard.items() if seconds < enough}
+
+
+def _recall(directory: Path, manifest: Manifest, config: FeatureConfig) -> dict[str, str] | None:
+    """What an earlier run found unusable in the same audio."""
+    try:
+        page = read_json(directory / _UNUSABLE)
+        return dict(page["unusable"]) if page["sources"] == _digest(manifest, config) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _digest(manifest: Manifest, config: FeatureConfig) -> str:
+    ids = "\n".join(utterance.id for utterance in manifest)
+    return hashlib.sha256(f"{config}\n{ids}\n{source_key(manifest)}".encode()).hexdigest()
 
 
 def _unusable(manifest: Manifest, config: FeatureConfig, num_jobs: int) -> dict[str, str]:

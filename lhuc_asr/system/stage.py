@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,22 +18,31 @@ _DONE = "stage.json"
 logger = logging.getLogger(__name__)
 
 
-def run_once(directory: Path, inputs: Any, make: Callable[[Path], None]) -> str:
+def run_once(
+    directory: Path, inputs: Any, make: Callable[[Path], None], *, is_whole: Callable[[], bool] = lambda: True
+) -> str:
     """Run a stage unless it was run with the same inputs.
+
+    A stage that was broken off is called again with what it left, so it may go on from there; one that was finished
+    with other inputs begins with an empty directory.
 
     Args:
         directory: where the stage puts its results; belongs to this stage alone.
         inputs: everything that the results depend on: settings, ids, keys of the stages before.
         make: does the work; called with ``directory``.
+        is_whole: whether results that lie elsewhere are still there.
 
     Returns:
         The key of the stage, for the inputs of the stages that build on it.
     """
     key = hashlib.sha256(canonical(to_plain(inputs)).encode()).hexdigest()
-    if _key_of(directory) == key:
+    before = _key_of(directory)
+    if before == key and is_whole():
         logger.info("%s: up to date", directory.name)
         return key
     (directory / _DONE).unlink(missing_ok=True)
+    if before not in (None, key):
+        shutil.rmtree(directory)
     begin = time.monotonic()
     make(directory)
     seconds = time.monotonic() - begin

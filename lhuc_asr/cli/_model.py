@@ -1,0 +1,49 @@
+"""The model that a command works with, and the settings of the run: what the model was made with cannot be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lhuc_asr.cli._common import start_runtime
+
+if TYPE_CHECKING:
+    from lhuc_asr.config.schema import Config
+    from lhuc_asr.system.model_directory import AcousticSystem
+
+
+def open_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSystem, Config]:
+    """Load a model directory; its decoding settings and features take the place of the defaults.
+
+    Settings of training are accepted and mean nothing here, because a recipe passes the same ones to all its commands.
+
+    Raises:
+        ConfigError: a setting is unknown, or asks for other features than the model was trained on.
+        ModelError: a file of the directory is missing or altered.
+    """
+    from lhuc_asr.config.compose import compose
+
+    start_runtime(compose(overrides).runtime)
+    from lhuc_asr.errors import ConfigError
+    from lhuc_asr.system.model_directory import load_system
+
+    system = load_system(directory)
+    config = compose(overrides, given={"decoding": system.decoding, "features": system.features})
+    if changed := list(_changes("features", system.features, config.features)):
+        raise ConfigError(
+            f"the model '{directory}' was trained on other features: {'; '.join(changed)}; "
+            "leave features out, or train a model on these"
+        )
+    return system.searching_with(config.decoding), config
+
+
+def _changes(name: str, trained: Any, asked: Any) -> list[str]:
+    """The settings that differ, with both values."""
+    if trained == asked:
+        return []
+    if not hasattr(trained, "__dataclass_fields__"):
+        return [f"{name} is {getattr(trained, 'name', trained)}, not {getattr(asked, 'name', asked)}"]
+    parts = (field.name for field in fields(trained))
+    return [text for part in parts for text in _changes(f"{name}.{part}", getattr(trained, part), getattr(asked, part))]
