@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#3b6fb6", "#c8553d", "#1b7f5c", "#8a5aab", "#c78a1b", "#2f9fb3", "#7a4b2a", "#cf5f96")
 _MARKERS = "osD^vP*X"
+_STROKES = ("-", "-.", ":")
 _SIGNIFICANT = 0.05
 _LOGARITHMIC_FROM = 8.0
 """Values whose greatest is that many times the least stand on a logarithmic axis."""
@@ -113,7 +114,7 @@ def sweep_layout(points: Sequence[SweepPoint]) -> Layout | None:
     others = [name for name in swept if name != key]
     groups: dict[str, dict[float, SweepPoint]] = {}
     for point in points:
-        label = ", ".join(value_text(name, point.settings[name]) for name in others)
+        label = " / ".join(value_text(name, point.settings[name]) for name in others)
         groups.setdefault(label, {})[places[values.index(point.settings[key])]] = point
     return Layout(
         key=key,
@@ -122,7 +123,7 @@ def sweep_layout(points: Sequence[SweepPoint]) -> Layout | None:
         is_ordered=kind < 2,
         is_logarithmic=kind == 0 and places[0] > 0 and places[-1] / places[0] >= _LOGARITHMIC_FROM,
         lines=tuple(_line(label, found) for label, found in groups.items()),
-        others=", ".join(names[name] for name in others),
+        others=" / ".join(names[name] for name in others),
     )
 
 
@@ -144,12 +145,14 @@ def _draw_lines(axes: Axes, layout: Layout) -> list[Line2D]:
     for number, line in enumerate(layout.lines):
         colour = _COLOURS[number % len(_COLOURS)]
         marker = _MARKERS[number % len(_MARKERS)]
+        size = 9.0 - 0.7 * min(number, 5)  # where marks coincide, those below remain to be seen
         places = [place + _aside(layout, number) for place in line.places]
-        axes.plot(places, line.after, color=colour, linewidth=1.8 if layout.is_ordered else 0.0, alpha=0.85, zorder=3)
+        stroke = _STROKES[number // len(_COLOURS) % len(_STROKES)] if layout.is_ordered else ""
+        axes.plot(places, line.after, color=colour, linestyle=stroke, linewidth=1.8, alpha=0.85, zorder=3)
         for place, point in zip(places, line.points, strict=True):
             face = colour if point.p_value < _SIGNIFICANT else "white"
-            axes.plot(place, point.after.wer, marker, color=colour, markerfacecolor=face, markersize=7, zorder=4)
-        handles.append(_handle(color=colour, marker=marker, label=line.label or "LHUC"))
+            axes.plot(place, point.after.wer, marker, color=colour, markerfacecolor=face, markersize=size, zorder=4)
+        handles.append(_handle(color=colour, marker=marker, linestyle=stroke, label=line.label or "LHUC"))
     return handles + _draw_before(axes, layout)
 
 
