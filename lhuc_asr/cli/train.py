@@ -11,6 +11,7 @@ from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, 
 
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
+    from lhuc_asr.data.manifest import Manifest
     from lhuc_asr.system.build import BuildInputs
     from lhuc_asr.system.model_directory import AcousticSystem
 
@@ -49,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lhuc_asr.system.build import build_system
 
     inputs = _inputs(args)
+    dev = _dev(args)
     write_provenance(args.out, config, args.overrides)
     system = build_system(
         inputs, build_settings(config), args.out, seed=config.runtime.seed, num_jobs=config.runtime.jobs
     )
-    if args.dev is not None:
-        system = _tune(system, args, config)
+    if dev is not None:
+        system = _tune(system, dev, args, config)
     print(f"model {args.out} with fingerprint {system.fingerprint[:16]}")
     return OK
 
@@ -76,9 +78,21 @@ def _inputs(args: argparse.Namespace) -> BuildInputs:
     )
 
 
-def _tune(system: AcousticSystem, args: argparse.Namespace, config: Config) -> AcousticSystem:
-    """Choose acoustic scale and insertion penalty on development speech, unless the same choice was made before."""
+def _dev(args: argparse.Namespace) -> Manifest | None:
+    """Transcribed development speech, read before anything starts, so that a mistake in it is told at once."""
     from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.errors import DataError
+
+    if args.dev is None:
+        return None
+    dev = load_manifest(args.dev, allow_commands=args.allow_commands)
+    if not dev.transcripts:
+        raise DataError(f"the development speech '{args.dev}' has no transcripts, so nothing can be tuned on it")
+    return dev.where(lambda utterance: utterance.transcript is not None)
+
+
+def _tune(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, config: Config) -> AcousticSystem:
+    """Choose acoustic scale and insertion penalty on development speech, unless the same choice was made before."""
     from lhuc_asr.decoding.wfst import DecodingConfig
     from lhuc_asr.files import read_json, sha256, write_json
     from lhuc_asr.scoring.wer import score
@@ -87,7 +101,6 @@ def _tune(system: AcousticSystem, args: argparse.Namespace, config: Config) -> A
     from lhuc_asr.system.settings import from_plain, to_plain
     from lhuc_asr.system.stage import run_once
 
-    dev = load_manifest(args.dev, allow_commands=args.allow_commands)
     work = args.out / "work"
     page = work / "tuning" / "best.json"
 
