@@ -67,9 +67,8 @@ class ProfileFolder:
         if not found:
             inside = directory / "profiles"
             advice = f"; try '{inside}'" if inside.is_dir() else ""
-            raise ProfileError(
-                f"'{directory}' holds no profile of the {len(speakers)} speakers that were asked for{advice}"
-            )
+            names = ", ".join(map(repr, speakers[:3])) + (", ..." if len(speakers) > 3 else "")
+            raise ProfileError(f"'{directory}' holds no profile of any speaker asked for ({names}){advice}")
         return ProfileFolder(directory, fingerprint, found)
 
     def manifest(self) -> dict[str, Any]:

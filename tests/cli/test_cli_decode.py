@@ -75,7 +75,7 @@ def test_profiles_that_cannot_be_meant_are_refused(
 ) -> None:
     code, _, err = run(main, world.command(tmp_path / "out", "--profiles", str(adapted.out)))
     assert code == 2
-    assert f"holds no profile of the 3 speakers that were asked for; try '{adapted.out / 'profiles'}'" in err
+    assert f"holds no profile of any speaker asked for ('12_3', 'José', 'eve'); try '{adapted.out / 'profiles'}'" in err
     code, _, err = run(main, world.command(tmp_path / "out", "--profiles", "/no/such/place"))
     assert code == 2
     assert "there is no directory of profiles '/no/such/place'" in err

@@ -1,0 +1,68 @@
+"""A stage of a long job: done once, gone on with, begun anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lhuc_asr.system.stage import run_once, seconds_taken
+
+
+class Stage:
+    """A stage that counts how often it is made and writes its result."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.num_made = directory, 0
+
+    def __call__(self, directory: Path) -> None:
+        assert directory == self.directory
+        self.num_made += 1
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"result-{self.num_made}").touch()
+
+    def results(self) -> list[str]:
+        return sorted(path.name for path in self.directory.glob("result-*"))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path / "stage")
+
+
+def test_equal_inputs_are_done_once(stage: Stage) -> None:
+    keys = {run_once(stage.directory, ["words", {"lr": 0.8}], stage) for _ in range(3)}
+    assert (len(keys), stage.num_made) == (1, 1)
+    assert seconds_taken(stage.directory) >= 0
+
+
+def test_other_inputs_begin_with_an_empty_directory(stage: Stage) -> None:
+    keys = {run_once(stage.directory, inputs, stage) for inputs in (["a"], ["b"])}
+    assert len(keys) == 2
+    assert stage.results() == ["result-2"]
+
+
+def test_a_broken_off_stage_finds_what_it_left(stage: Stage) -> None:
+    def broken(directory: Path) -> None:
+        stage(directory)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_once(stage.directory, ["a"], broken)
+    run_once(stage.directory, ["a"], stage)
+    assert stage.results() == ["result-1", "result-2"]
+
+
+def test_a_stage_whose_results_are_gone_is_done_again(stage: Stage) -> None:
+    for whole in (True, True, False):
+        run_once(stage.directory, ["a"], stage, is_whole=lambda whole=whole: whole)  # type: ignore[misc]
+    assert stage.num_made == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{nothing"])
+def test_a_damaged_page_counts_as_not_done(content: str, stage: Stage) -> None:
+    run_once(stage.directory, ["a"], stage)
+    (stage.directory / "stage.json").write_text(content)
+    assert seconds_taken(stage.directory) == 0
+    run_once(stage.directory, ["a"], stage)
+    assert stage.num_made == 2
