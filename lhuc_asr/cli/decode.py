@@ -73,13 +73,16 @@ def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[
 def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
     from lhuc_asr.errors import AudioError
 
-    for reason in speech.unusable.values() if args.keep_going else ():
-        print(f"left out: {reason}")
-    if speech.unusable and not args.keep_going:
-        reasons = list(speech.unusable.values())
+    reasons = list(speech.unusable.values())
+    if reasons and not args.keep_going:
+        total = len(reasons) + len(speech.manifest)
         raise AudioError(
-            f"{len(reasons)} utterances cannot be used, --keep-going leaves them out: {'; '.join(reasons[:5])}"
+            f"{len(reasons)} of {total} utterances cannot be used (--keep-going leaves them out): "
+            + "; ".join(reasons[:3])
+            + ("; ..." if reasons[3:] else "")
         )
+    for reason in reasons:
+        print(f"left out: {reason}")
 
 
 def _report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,14 @@ def test_a_lower_sampling_rate_is_refused_for_that_speaker(
     assert "--keep-going" not in line
 
 
+def test_when_nobody_can_be_used_nothing_is_done(world: TinyWorld, spoilt: Path, tmp_path: Path, run: Run) -> None:
+    add_speaker(spoilt, "zoe", {"00": sentence(rate=4000)}, rate=4000)
+    code, _, err = run(adapt.main, world.command(tmp_path / "out", "--speaker", "zoe", data=spoilt))
+    assert code == 2
+    assert err.splitlines()[-1].startswith("lhuc-adapt: the audio of 'zoe-00' has 4000 Hz, the features need 8000 Hz")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
 def test_a_higher_sampling_rate_is_converted(world: TinyWorld, spoilt: Path, tmp_path: Path, run: Run) -> None:
     add_speaker(spoilt, "zoe", {"00": sentence(rate=16000)}, rate=16000)
     code, _, _ = run(adapt.main, world.command(tmp_path / "out", "--speaker", "zoe", data=spoilt))
@@ -251,13 +260,23 @@ def test_any_id_gives_safe_files_and_the_same_results(world: TinyWorld, tmp_path
         assert json.loads(pages[1].read_text(encoding="utf-8"))["speaker"] == other
 
 
-def test_debug_shows_where_an_error_comes_from(world: TinyWorld, tmp_path: Path) -> None:
-    import subprocess
-    import sys
+def test_debug_shows_where_an_error_comes_from(
+    world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adapt.main(world.command(tmp_path, "--speaker", "nobody", "--debug")) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("lhuc-adapt: no speaker 'nobody'")
+    logging.getLogger("lhuc_asr").setLevel(logging.INFO)
 
-    program = "import sys; from lhuc_asr.cli.adapt import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, *world.command(tmp_path, "--speaker", "nobody", "--debug")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "Traceback" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("lhuc-adapt: no speaker 'nobody'")
+
+def test_commands_need_permission(world: TinyWorld, spoilt: Path, tmp_path: Path, run: Run) -> None:
+    scp = (spoilt / "wav.scp").read_text(encoding="utf-8").splitlines()
+    lines = (f"{line.partition(' ')[0]} cat {line.split()[1]} |\n" for line in scp)
+    (spoilt / "wav.scp").write_text("".join(lines), encoding="utf-8")
+    for command, more in ((adapt, ["--no-second-pass"]), (decode, [])):
+        arguments = world.command(tmp_path / "out", "--speaker", "eve", *more, data=spoilt)
+        code, _, err = run(command.main, arguments)
+        assert code == 2
+        assert "--allow-commands" in err
+        assert run(command.main, [*arguments, "--allow-commands"])[0] == 0
