@@ -29,7 +29,7 @@ from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import LhucError, ProfileError, SpeakerError
 from lhuc_asr.lhuc.probe import prove_sites_act
 from lhuc_asr.lhuc.sites import Site, choose_sites
-from lhuc_asr.profiles.format import Profile, load_profile, profile_path, save_profile
+from lhuc_asr.profiles.format import Profile, load_profile, profile_path, remove_profile, save_profile
 from lhuc_asr.system.model_directory import AcousticSystem
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,8 @@ class AdaptationSession:
             WorkerError: a worker process died; run again to go on.
         """
         for outcome in self._run(manifest, feats, second_pass=second_pass):
+            if isinstance(outcome, SpeakerFailure):
+                remove_profile(self._profiles, outcome.speaker)
             write_status(self.directory / "status", outcome)
             yield outcome
 

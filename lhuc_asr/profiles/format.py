@@ -70,6 +70,13 @@ def profile_path(directory: Path, speaker: str) -> Path:
     return directory / f"{profile_stem(speaker)}.json"
 
 
+def remove_profile(directory: Path, speaker: str) -> None:
+    """Delete a speaker's profile, if there is one, and leave no trace of it."""
+    page = profile_path(directory, speaker)
+    for path in (page, _tensors_path(page)):
+        path.unlink(missing_ok=True)
+
+
 def save_profile(profile: Profile, directory: Path) -> Path:
     """Write a profile, tensors first, each file whole or not at all; returns the path of the JSON page."""
     page = profile_path(directory, profile.speaker)

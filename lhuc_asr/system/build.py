@@ -32,7 +32,7 @@ from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.weights import load_tensors, load_weights, save_tensors
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
-from lhuc_asr.system.corpus import corpus_feats
+from lhuc_asr.system.corpus import corpus_feats, source_key
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
 from lhuc_asr.system.stage import run_once, seconds_taken
 from lhuc_asr.training.frame_data import FrameData, TrainingData
@@ -141,7 +141,11 @@ class _Build:
     def __init__(self, inputs: BuildInputs, settings: BuildSettings, work: Path, *, seed: int, num_jobs: int) -> None:
         self.inputs, self.settings, self.work = inputs, settings, work
         self.seed, self.num_jobs = seed, num_jobs
-        self.data_key = {"transcripts": inputs.manifest.transcripts, "speakers": inputs.manifest.speaker_of}
+        self.data_key = {
+            "audio": source_key(inputs.manifest),
+            "transcripts": inputs.manifest.transcripts,
+            "speakers": inputs.manifest.speaker_of,
+        }
         self.words_key = {word: inputs.lexicon.pronunciations_of(word) for word in inputs.lexicon.words}
         self.facts: dict[str, Any] = {}
         self.network_key = ""
@@ -298,6 +302,7 @@ def _augmentation(settings: BuildSettings) -> Augmentation | None:
         num_mel_bins=fbank.num_mel_bins,
         sampling_rate=settings.features.sampling_rate,
         low_freq=fbank.low_freq,
+        high_freq=fbank.high_freq,
     )
 
 
