@@ -146,7 +146,7 @@ def test_smallest_size_is_small() -> None:
 
 @needs_espeak
 def test_knobs_move_the_speakers() -> None:
-    easy = SpeakerConfig(test_tract_spread=0.0, test_foreign_share=0.0, new_accent_share=0.0, snr_db=[30.0, 30.0])
+    easy = SpeakerConfig(test_tract_spread=0.0, test_foreign_share=0.0, new_accent_share=0.0, test_snr_db=[30.0, 30.0])
     hard = SpeakerConfig(test_tract_spread=0.2, test_foreign_share=1.0, new_accent_share=1.0, accent_strength=1.0)
     for person in draw_speakers({"test": 10}, easy, seed=0)["test"]:
         assert (person.formant_factor, person.habits, person.snr_db) == (1.0, None, 30.0)

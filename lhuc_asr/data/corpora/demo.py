@@ -58,7 +58,7 @@ class DemoConfig:
     num_test_speakers: int = 24
     train_utterances_per_speaker: int = 15
     utterances_per_speaker: int = 25
-    num_text_sentences: int = 2000
+    num_text_sentences: int = 500
     seed: int = 0
     speakers: SpeakerConfig = field(default_factory=SpeakerConfig)
 

@@ -33,18 +33,20 @@ class SpeakerConfig:
         new_accent_share: among the dev and test speakers, how many have an accent that no training speaker has.
         accent_strength: probability with which a foreign speaker has each of the accent's habits.
         rate: slowest and fastest pace in words a minute.
-        snr_db: the noisiest and the quietest room.
+        snr_db: the noisiest and the quietest room of the training speakers.
+        test_snr_db: the same for dev and test speakers.
         echo_s: shortest and longest reverberation time.
     """
 
     tract_spread: float = 0.10
-    test_tract_spread: float = 0.22
+    test_tract_spread: float = 0.25
     foreign_share: float = 0.3
-    test_foreign_share: float = 0.5
+    test_foreign_share: float = 0.6
     new_accent_share: float = 0.5
-    accent_strength: float = 0.6
+    accent_strength: float = 0.8
     rate: list[int] = field(default_factory=lambda: [140, 210])
-    snr_db: list[float] = field(default_factory=lambda: [12.0, 30.0])
+    snr_db: list[float] = field(default_factory=lambda: [10.0, 30.0])
+    test_snr_db: list[float] = field(default_factory=lambda: [5.0, 20.0])
     echo_s: list[float] = field(default_factory=lambda: [0.05, 0.3])
 
     def __post_init__(self) -> None:
@@ -54,7 +56,7 @@ class SpeakerConfig:
         for name in ("tract_spread", "test_tract_spread"):
             if not 0 <= getattr(self, name) <= 0.25:
                 raise ConfigError(f"demo.speakers.{name} must lie in [0, 0.25], got {getattr(self, name)}")
-        for name in ("rate", "snr_db", "echo_s"):
+        for name in ("rate", "snr_db", "test_snr_db", "echo_s"):
             low_high = getattr(self, name)
             if len(low_high) != 2 or low_high[0] > low_high[1]:
                 raise ConfigError(f"demo.speakers.{name} must be two ascending numbers, got {low_high}")
@@ -134,7 +136,7 @@ def _draw(
         formant_factor=round(factor, 3),
         tilt_db=round(random_source.uniform(-3.0, 3.0), 2),
         echo=round(random_source.uniform(*config.echo_s), 3),
-        snr_db=round(random_source.uniform(*config.snr_db), 1),
+        snr_db=round(random_source.uniform(*(config.snr_db if in_training else config.test_snr_db)), 1),
         noise_slope=round(random_source.uniform(0.0, 2.0), 2),
         seed=random_source.getrandbits(32),
     )
