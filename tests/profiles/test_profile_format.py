@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lhuc_asr.errors import ProfileError
 from lhuc_asr.lhuc.amplitude import Amplitude
-from lhuc_asr.profiles.format import Profile, load_profile, profile_path, profile_stem, save_profile
+from lhuc_asr.profiles.format import Profile, load_profile, profile_path, profile_stem, remove_profile, save_profile
 
 IDS = [
     "0024",
@@ -140,3 +140,13 @@ def test_a_full_disk_leaves_no_half_file_and_no_profile(tmp_path, monkeypatch, s
     assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
     with pytest.raises(ProfileError, match="no profile at"):
         load_profile(profile_path(tmp_path, "0024"), fingerprint="f" * 64)
+
+
+@pytest.mark.parametrize("speaker", ["0024", "../../x"])
+def test_a_removed_profile_leaves_no_trace_and_others_stay(tmp_path, speaker):
+    save_profile(profile("other"), tmp_path)
+    kept = sorted(tmp_path.iterdir())
+    save_profile(profile(speaker), tmp_path)
+    remove_profile(tmp_path, speaker)
+    remove_profile(tmp_path, speaker)
+    assert sorted(tmp_path.iterdir()) == kept
