@@ -71,5 +71,7 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 say "installing lhuc_asr[${extras// /,}] into $venv (once; 2 to 5 minutes and 5 GB where nothing is there yet)"
 install "${extras// /,}"
+say "compiling what librosa compiles at its first use"
+"$venv/bin/python" -c 'from lhuc_asr.data.speech_activity import warm_up; warm_up()'
 printf '%s\n' "$wanted" "$extras" >"$stamp"
 say "done in $SECONDS s"
