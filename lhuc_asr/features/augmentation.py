@@ -44,8 +44,12 @@ class AugmentationConfig:
     @property
     def is_active(self) -> bool:
         """Whether anything is changed at all."""
-        masks = self.num_freq_masks * self.max_freq_mask + self.num_time_masks * self.max_time_mask
-        return self.share > 0 and (self.warp > 0 or masks > 0)
+        return self.share > 0 and (self.warp > 0 or self.hides)
+
+    @property
+    def hides(self) -> bool:
+        """Whether anything is hidden."""
+        return self.num_freq_masks * self.max_freq_mask + self.num_time_masks * self.max_time_mask > 0
 
 
 class Augmentation:
@@ -80,7 +84,8 @@ class Augmentation:
         self.num_mel_bins = num_mel_bins
         highest = high_freq if high_freq > 0 else sampling_rate / 2 + high_freq
         factors = torch.linspace(1 - config.warp, 1 + config.warp, self.NUM_WARPS)
-        self._places = warped_places(factors, num_mel_bins, low_freq=low_freq, high_freq=highest)
+        places = warped_places(factors, num_mel_bins, low_freq=low_freq, high_freq=highest)
+        self._warps = interpolation(places)
 
     def __call__(self, windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Change some windows.
@@ -107,20 +112,19 @@ class Augmentation:
         changed = x_BTSF
         if self.config.warp:
             changed = self._warped(changed, generator)
-        hidden_BTF = self._hidden(len(x_BTF), x_BTF.shape[1], generator).to(windows.device)
-        changed = changed.masked_fill(hidden_BTF[:, :, None], 0.0)
-        chosen_B = (torch.rand(len(x_BTF), generator=generator) < self.config.share).to(windows.device)
-        return torch.where(chosen_B[:, None, None, None], changed, x_BTSF).flatten(-2).view_as(windows)
+        if self.config.hides:
+            hidden_BTF = self._hidden(len(x_BTF), x_BTF.shape[1], generator).to(windows.device)
+            changed = changed.masked_fill(hidden_BTF[:, :, None], 0.0)
+        if self.config.share < 1:
+            chosen_B = (torch.rand(len(x_BTF), generator=generator) < self.config.share).to(windows.device)
+            changed = torch.where(chosen_B[:, None, None, None], changed, x_BTSF)
+        return changed.flatten(-2).view_as(windows)
 
     def _warped(self, x_BTSF: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Read every window at other frequencies, between two bins by interpolation."""
         which_B = torch.randint(self.NUM_WARPS, (len(x_BTSF),), generator=generator)
-        places_BF = self._places[which_B].to(x_BTSF.device)
-        below_BF = places_BF.floor().clamp(max=self.num_mel_bins - 2)
-        share_BF = (places_BF - below_BF).to(x_BTSF.dtype)
-        index = below_BF.long()[:, None, None].expand(x_BTSF.shape)
-        share = share_BF[:, None, None]
-        return x_BTSF.gather(-1, index) * (1 - share) + x_BTSF.gather(-1, index + 1) * share
+        warps_BFF = self._warps.to(x_BTSF)[which_B.to(x_BTSF.device)]
+        return torch.bmm(x_BTSF.flatten(1, 2), warps_BFF).view_as(x_BTSF)
 
     def _hidden(self, num_windows: int, num_frames: int, generator: torch.Generator) -> torch.Tensor:
         """(B, T, F) true where a band or a stretch is hidden."""
@@ -152,6 +156,23 @@ def warped_places(factors: torch.Tensor, num_mel_bins: int, *, low_freq: float, 
     centres_F = low + step * torch.arange(1, num_mel_bins + 1)
     warped_KF = _mel(_hertz(centres_F) * factors[:, None])
     return ((warped_KF - low) / step - 1).clamp(0, num_mel_bins - 1)
+
+
+def interpolation(places_KF: torch.Tensor) -> torch.Tensor:
+    """Reading at fractional places as a product: row vector times matrix.
+
+    Args:
+        places_KF: (K, F) places, 0 to F - 1.
+
+    Returns:
+        (K, F, F); each column weighs the two bins beside its place, and its weights add up to 1.
+
+    Example:
+        >>> (torch.tensor([10.0, 20.0, 30.0]) @ interpolation(torch.tensor([[0.0, 0.5, 2.0]]))[0]).tolist()
+        [10.0, 15.0, 30.0]
+    """
+    bins_F = torch.arange(places_KF.shape[1], dtype=places_KF.dtype)
+    return (1 - (places_KF[:, None, :] - bins_F[None, :, None]).abs()).clamp(min=0)
 
 
 def _spans(num_rows: int, length: int, longest: int, generator: torch.Generator) -> torch.Tensor:

@@ -97,7 +97,8 @@ def estimate_ngram(
     texts, words = _with_vocabulary(sentences, vocabulary)
     counts = _adjusted(_count(texts, config.order))
     model = _Builder(words).build(counts)
-    _LOG.info("%d-gram model: %s n-grams", order, " + ".join(str(len(of_order)) for of_order in counts))
+    sizes = Counter(map(len, model.log_probs))
+    _LOG.info("%d-gram model: %s n-grams", order, " + ".join(str(sizes[length]) for length in sorted(sizes)))
     return model
 
 
