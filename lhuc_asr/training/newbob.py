@@ -14,7 +14,7 @@ class NewbobConfig:
     Attributes:
         initial_lr: learning rate of the first epochs.
         start_halving: relative improvement of the held-out loss below which halving begins.
-        stop: relative improvement below which training ends, once halving has begun.
+        stop: relative improvement below which training ends, once halving has begun; below 0 is never.
         factor: by which the rate is multiplied after every epoch once halving has begun.
         min_epochs: epochs before which halving does not begin.
         max_epochs: training ends after that many epochs at the latest.
