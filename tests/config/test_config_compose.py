@@ -104,7 +104,7 @@ def test_given_settings_take_the_place_of_defaults() -> None:
         ("+adapt.lr=1", "'+adapt.lr=1' is not a setting"),
         ("~adapt.lr", "'~adapt.lr' is not a setting"),
         ("adapt.lr", "'adapt.lr' is not a setting"),
-        ("model=dnn_papr", "model has no preset 'dnn_papr'; there are: dnn_paper"),
+        ("model=dnn_papr", "model has no preset 'dnn_papr'; there are: dnn_medium, dnn_paper"),
         ("model=../../x", "model has no preset '../../x'"),
         ("experiment=dem", "experiment has no preset 'dem'; there are: demo"),
         ("adapt.lr=abc", "'adapt.lr=abc': Value 'abc' of type 'str' could not be converted to Float"),
