@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -19,9 +20,9 @@ from lhuc_asr.models.weights import digest, load_weights
 from lhuc_asr.progress import track
 from lhuc_asr.training.board import ScalarBoard
 from lhuc_asr.training.checkpoint import CheckpointStore, EpochReport, Progress
-from lhuc_asr.training.evaluation import score_frames
+from lhuc_asr.training.evaluation import FrameScore, score_frames
 from lhuc_asr.training.frame_data import FrameData, TrainingData
-from lhuc_asr.training.newbob import NewbobConfig, advance, start
+from lhuc_asr.training.newbob import Measure, NewbobConfig, advance, start
 from lhuc_asr.training.objectives import frame_cross_entropy
 from lhuc_asr.training.optimiser import (
     OptimiserConfig,
@@ -207,7 +208,7 @@ class _Run:
     def _close_epoch(self) -> None:
         score = score_frames(self.network, self.data.validation)
         before = self.progress
-        newbob = advance(before.newbob, score.loss, self.config.newbob)
+        newbob = advance(before.newbob, _measured(score, self.config.newbob.measure), self.config.newbob)
         report = EpochReport(
             epoch=newbob.num_epochs,
             lr=before.newbob.lr,
@@ -216,7 +217,7 @@ class _Run:
             valid_loss=score.loss,
             valid_accuracy=score.accuracy,
         )
-        if newbob.best_loss is None:
+        if newbob.lowest is None:
             raise DataError(
                 f"the held-out loss of the first epoch is {score.loss}; "
                 f"lower training.newbob.initial_lr ({self.config.newbob.initial_lr})"
@@ -243,6 +244,11 @@ class _Run:
             parts[part][name] = tensor
         load_weights(self.network, parts["network"], source=str(self.store.directory))
         restore_optimiser(self.optimiser, parts["optimiser"])
+
+
+def _measured(score: FrameScore, measure: Measure) -> float:
+    """What the schedule watches; a loss that is not finite is never an improvement."""
+    return 1.0 - score.accuracy if measure is Measure.frame_error and math.isfinite(score.loss) else score.loss
 
 
 def _check_targets(network: AcousticNetwork, data: TrainingData) -> None:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from lhuc_asr.errors import ConfigError
+
+
+class Measure(Enum):
+    """What of the held-out speakers must fall: mean cross-entropy, or the share of wrong frames."""
+
+    loss = "loss"
+    frame_error = "frame_error"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -13,7 +21,9 @@ class NewbobConfig:
 
     Attributes:
         initial_lr: learning rate of the first epochs.
-        start_halving: relative improvement of the held-out loss below which halving begins.
+        measure: what is watched, and by which the best epoch is chosen. On few training speakers the loss of others
+            rises early, from overconfidence, while their frame errors still fall.
+        start_halving: relative improvement of the measure below which halving begins.
         stop: relative improvement below which training ends, once halving has begun; below 0 is never.
         factor: by which the rate is multiplied after every epoch once halving has begun.
         min_epochs: epochs before which halving does not begin.
@@ -24,6 +34,7 @@ class NewbobConfig:
     """
 
     initial_lr: float = 0.08
+    measure: Measure = Measure.loss
     start_halving: float = 0.005
     stop: float = 0.001
     factor: float = 0.5
@@ -54,7 +65,7 @@ class NewbobState:
         num_epochs: epochs done.
         halving: whether halving has begun.
         finished: whether training has ended.
-        best_loss: lowest held-out loss so far; None before the first epoch.
+        lowest: lowest value of the measure so far; None before the first epoch.
         improved: whether the last epoch lowered it.
     """
 
@@ -62,7 +73,7 @@ class NewbobState:
     num_epochs: int = 0
     halving: bool = False
     finished: bool = False
-    best_loss: float | None = None
+    lowest: float | None = None
     improved: bool = False
 
 
@@ -71,12 +82,12 @@ def start(config: NewbobConfig) -> NewbobState:
     return NewbobState(lr=config.initial_lr)
 
 
-def advance(state: NewbobState, loss: float, config: NewbobConfig) -> NewbobState:
+def advance(state: NewbobState, measured: float, config: NewbobConfig) -> NewbobState:
     """The schedule after one more epoch.
 
     Args:
         state: before the epoch.
-        loss: held-out loss after the epoch; one that is not finite counts as no improvement.
+        measured: of the held-out speakers after the epoch; not finite counts as no improvement.
         config: thresholds.
 
     Example:
@@ -91,9 +102,9 @@ def advance(state: NewbobState, loss: float, config: NewbobConfig) -> NewbobStat
         0.25 False
         0.25 True
     """
-    best = state.best_loss
-    improved = loss < best if best is not None else loss < float("inf")
-    improvement = float("inf") if best is None else (best - loss) / abs(best) if improved else 0.0
+    best = state.lowest
+    improved = measured < best if best is not None else measured < float("inf")
+    improvement = float("inf") if best is None else (best - measured) / abs(best) if improved else 0.0
     num_epochs = state.num_epochs + 1
     finished = num_epochs >= config.max_epochs or (state.halving and improvement < config.stop)
     halving = state.halving or (num_epochs >= config.min_epochs and improvement < config.start_halving)
@@ -102,6 +113,6 @@ def advance(state: NewbobState, loss: float, config: NewbobConfig) -> NewbobStat
         num_epochs=num_epochs,
         halving=halving,
         finished=finished,
-        best_loss=loss if improved else best,
+        lowest=measured if improved else best,
         improved=improved,
     )

@@ -37,7 +37,7 @@ def test_halving_goes_on_even_when_epochs_pay_again() -> None:
 
 def test_first_worse_epoch_begins_halving_and_is_no_improvement() -> None:
     states = follow([2.0, 3.0], NewbobConfig(initial_lr=1.0))
-    assert (states[-1].halving, states[-1].improved, states[-1].best_loss) == (True, False, 2.0)
+    assert (states[-1].halving, states[-1].improved, states[-1].lowest) == (True, False, 2.0)
     assert not states[-1].finished
 
 
@@ -49,7 +49,7 @@ def test_min_epochs_holds_the_rate() -> None:
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_never_improves(loss: float) -> None:
-    assert follow([loss], NewbobConfig())[-1].best_loss is None
+    assert follow([loss], NewbobConfig())[-1].lowest is None
     assert not follow([2.0, loss], NewbobConfig())[-1].improved
 
 
@@ -58,7 +58,7 @@ def test_any_losses(losses: list[float], max_epochs: int) -> None:
     states = follow(losses, NewbobConfig(max_epochs=max_epochs))
     seen = losses[: len(states) - 1]
     assert len(seen) <= max_epochs
-    assert states[-1].best_loss == min(seen)
+    assert states[-1].lowest == min(seen)
     assert all(later.lr in (earlier.lr, earlier.lr / 2) for earlier, later in itertools.pairwise(states))
     assert not any(state.finished for state in states[:-1])
 
