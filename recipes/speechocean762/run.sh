@@ -47,7 +47,7 @@ if stage 5 oracle; then # research: targets from aligned references; it shows wh
 fi
 
 if stage 6 sweep; then # on dev alone: amplitudes, layers, epochs
-  sweep() {
+  sweep() { # name, settings
     local name=$1
     shift
     lhuc-sweep --model "$exp/si" --data "$data/dev" --all-speakers --out "$exp/sweep_$name" \

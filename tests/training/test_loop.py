@@ -14,7 +14,7 @@ from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.training.evaluation import score_frames
 from lhuc_asr.training.loop import TrainingConfig, train
-from lhuc_asr.training.newbob import NewbobConfig
+from lhuc_asr.training.newbob import Measure, NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind, build_optimiser, set_lr
 from lhuc_asr.training.precision import Precision
 
@@ -44,6 +44,12 @@ def test_the_network_ends_with_the_weights_of_the_best_epoch(tmp_path: Path) -> 
     assert not network.training
     assert report.best.valid_loss == min(epoch.valid_loss for epoch in report.history)
     assert score_frames(network, toy_data().validation).loss == report.best.valid_loss
+
+
+def test_the_epoch_with_the_fewest_wrong_frames_is_kept_when_those_are_watched(tmp_path: Path) -> None:
+    newbob = NewbobConfig(initial_lr=2.0, max_epochs=6, min_epochs=6, measure=Measure.frame_error)
+    report = toy_train(tmp_path, toy_network(), toy_config(newbob=newbob))
+    assert report.best.valid_accuracy == max(epoch.valid_accuracy for epoch in report.history)
 
 
 def test_an_epoch_that_did_not_help_is_taken_back(tmp_path: Path) -> None:
