@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from lhuc_asr.dependencies import import_torchaudio
-from lhuc_asr.errors import ConfigError, DataError
-from lhuc_asr.units import Hertz, Milliseconds, samples_to_seconds, seconds_to_samples
-
-SIXTEEN_BIT = 32768.0
+from lhuc_asr.features.framing import check_framing, kaldi_feats
+from lhuc_asr.units import Hertz
 
 
 @dataclass(kw_only=True, slots=True)
@@ -35,18 +30,7 @@ class FbankConfig:
     high_freq: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.num_mel_bins < 4:
-            raise ConfigError(f"features.fbank.num_mel_bins must be at least 4, got {self.num_mel_bins}")
         check_framing(self, "features.fbank")
-
-
-class Framing(Protocol):
-    """How a waveform is cut into frames, and which frequencies are looked at."""
-
-    frame_length_ms: float
-    frame_shift_ms: float
-    low_freq: float
-    high_freq: float
 
 
 def fbank(samples: NDArray[np.float32], sampling_rate: Hertz, config: FbankConfig | None = None) -> NDArray[np.float32]:
@@ -70,70 +54,4 @@ def fbank(samples: NDArray[np.float32], sampling_rate: Hertz, config: FbankConfi
         >>> fbank(tone, 16000).shape
         (100, 40)
     """
-    config = config or FbankConfig()
-    wave = checked_wave(samples, sampling_rate, config)
-    feats = import_torchaudio("compliance.kaldi").fbank(
-        wave, num_mel_bins=config.num_mel_bins, **framing_options(sampling_rate, config)
-    )
-    return to_numpy(feats)
-
-
-def check_framing(config: Framing, name: str) -> None:
-    """Refuse windows and frequencies that cannot work at any sampling rate."""
-    if not 0 < config.frame_shift_ms <= config.frame_length_ms:
-        raise ConfigError(
-            f"{name}: frame_shift_ms must be above 0 and at most frame_length_ms, "
-            f"got {config.frame_shift_ms} and {config.frame_length_ms}"
-        )
-    if config.low_freq < 0 or 0 < config.high_freq <= config.low_freq:
-        raise ConfigError(
-            f"{name}: low_freq must be at least 0 and below high_freq, got {config.low_freq} and {config.high_freq}"
-        )
-
-
-def check_nyquist(config: Framing, sampling_rate: Hertz, name: str) -> None:
-    """Refuse a highest frequency that this sampling rate cannot represent, or that lies below the lowest."""
-    nyquist = sampling_rate / 2
-    high = config.high_freq if config.high_freq > 0 else nyquist + config.high_freq
-    if not config.low_freq < high <= nyquist:
-        raise ConfigError(
-            f"{name}: low_freq={config.low_freq} and high_freq={config.high_freq} do not fit audio of "
-            f"{sampling_rate} Hz, which ends at {nyquist:g} Hz"
-        )
-
-
-def checked_wave(samples: NDArray[np.float32], sampling_rate: Hertz, config: Framing) -> torch.Tensor:
-    """(1, N) the waveform in 16-bit range, after making sure that it can be analysed."""
-    if samples.ndim != 1:
-        raise DataError(f"a waveform has one dimension, found shape {samples.shape}")
-    shortest = seconds_to_samples(config.frame_length_ms / 1000, sampling_rate)
-    if len(samples) < shortest:
-        raise DataError(
-            f"{len(samples)} samples ({samples_to_seconds(len(samples), sampling_rate):.3f} s) are too short: "
-            f"one frame needs {shortest} ({config.frame_length_ms:g} ms)"
-        )
-    if not np.isfinite(samples).all():
-        bad = np.flatnonzero(~np.isfinite(samples))
-        raise DataError(f"{len(bad)} of {len(samples)} samples are not finite, the first is number {bad[0]}")
-    return torch.from_numpy(samples.astype(np.float32) * np.float32(SIXTEEN_BIT))[None]
-
-
-def framing_options(sampling_rate: Hertz, config: Framing) -> dict[str, Any]:
-    """What filterbank and MFCC ask of torchaudio alike."""
-    length: Milliseconds = config.frame_length_ms
-    shift: Milliseconds = config.frame_shift_ms
-    return {
-        "sample_frequency": float(sampling_rate),
-        "frame_length": length,
-        "frame_shift": shift,
-        "low_freq": config.low_freq,
-        "high_freq": config.high_freq,
-        "dither": 0.0,
-        "snip_edges": False,
-    }
-
-
-def to_numpy(feats: torch.Tensor) -> NDArray[np.float32]:
-    """(T, F) contiguous float32."""
-    array: NDArray[np.float32] = np.ascontiguousarray(feats.numpy(), dtype=np.float32)
-    return array
+    return kaldi_feats("fbank", samples, sampling_rate, config or FbankConfig())

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.features.fbank import check_framing, checked_wave, framing_options, to_numpy
+from lhuc_asr.features.framing import check_framing, kaldi_feats
 from lhuc_asr.units import Hertz
 
 
@@ -36,13 +35,11 @@ class MfccConfig:
     use_energy: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_mel_bins < 4:
-            raise ConfigError(f"features.mfcc.num_mel_bins must be at least 4, got {self.num_mel_bins}")
+        check_framing(self, "features.mfcc")
         if not 1 <= self.num_ceps <= self.num_mel_bins:
             raise ConfigError(
                 f"features.mfcc.num_ceps must be from 1 to num_mel_bins={self.num_mel_bins}, got {self.num_ceps}"
             )
-        check_framing(self, "features.mfcc")
 
 
 def mfcc(samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig | None = None) -> NDArray[np.float32]:
@@ -67,13 +64,12 @@ def mfcc(samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig 
         (100, 13)
     """
     config = config or MfccConfig()
-    wave = checked_wave(samples, sampling_rate, config)
-    feats = import_torchaudio("compliance.kaldi").mfcc(
-        wave,
+    return kaldi_feats(
+        "mfcc",
+        samples,
+        sampling_rate,
+        config,
         num_ceps=config.num_ceps,
-        num_mel_bins=config.num_mel_bins,
         use_energy=config.use_energy,
         energy_floor=0.0,
-        **framing_options(sampling_rate, config),
     )
-    return to_numpy(feats)

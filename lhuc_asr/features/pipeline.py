@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.cmvn import CmvnMode
 from lhuc_asr.features.deltas import add_deltas
-from lhuc_asr.features.fbank import FbankConfig, check_nyquist, fbank
+from lhuc_asr.features.fbank import FbankConfig, fbank
+from lhuc_asr.features.framing import check_nyquist
 from lhuc_asr.features.mfcc import MfccConfig, mfcc
 from lhuc_asr.units import Milliseconds
 
