@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.files import atomic_path
 from lhuc_asr.scoring.comparison import Comparison
 from lhuc_asr.scoring.report import p_text
+from lhuc_asr.scoring.style import BEFORE, BETTER, FAINT, FILL, INK, SAME, WORSE, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,24 +20,7 @@ if TYPE_CHECKING:
 Scales = Mapping[str, Mapping[str, NDArray[np.float32]]]
 """Speaker -> site (bottom to top) -> (H,) amplitudes; 1 leaves a unit as it was."""
 
-_BEFORE, _BETTER, _WORSE, _SAME = "#8a8f98", "#1b7f5c", "#c8553d", "#5b6470"
-_INK, _FAINT, _FILL = "#22262b", "#dfe3e8", "#3b6fb6"
 _MOST_NAMES = 60
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _BEFORE,
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.axisbelow": True,
-}
 
 
 def draw_results(path: Path, comparison: Comparison, *, names: tuple[str, str], scales: Scales | None = None) -> None:
@@ -49,30 +32,25 @@ def draw_results(path: Path, comparison: Comparison, *, names: tuple[str, str], 
         names: what to call them.
         scales: learned amplitudes; without them only the left half is drawn.
     """
-    import matplotlib
-
-    with matplotlib.rc_context(_STYLE):
-        figure, left, right = _canvas(len(comparison.first.speakers), with_scales=bool(scales))
-        _draw_speakers(left, comparison, names)
-        if right is not None and scales:
+    width, height = 11.5 if scales else 7.0, _height(len(comparison.first.speakers))
+    with png(path, width=width, height=height) as figure:
+        if scales:
+            left, right = _halves(figure)
             _draw_scales(right, scales)
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=160, facecolor="white")
+        else:
+            left = figure.add_subplot()
+        _draw_speakers(left, comparison, names)
 
 
-def _canvas(num_speakers: int, *, with_scales: bool) -> tuple[Figure, Axes, Axes | None]:
-    """A figure that is as high as its speakers need; drawn without any window system."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _height(num_speakers: int) -> float:
+    """As high as so many speakers need, in inches."""
+    return 1.6 + max(2.6, min(0.21 * num_speakers, 6.0 + 0.06 * num_speakers))
 
-    height = 1.6 + max(2.6, min(0.21 * num_speakers, 6.0 + 0.06 * num_speakers))
-    figure = Figure(figsize=(11.5 if with_scales else 7.0, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    if not with_scales:
-        return figure, figure.add_subplot(), None
+
+def _halves(figure: Figure) -> tuple[Axes, Axes]:
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1.0))
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
-    return figure, left, right
+    return left, right
 
 
 def _draw_speakers(axes: Axes, comparison: Comparison, names: tuple[str, str]) -> None:
@@ -81,9 +59,9 @@ def _draw_speakers(axes: Axes, comparison: Comparison, names: tuple[str, str]) -
     order = sorted(before, key=lambda speaker: (_shown(before[speaker].wer), speaker))
     for height, speaker in enumerate(order):
         start, end = _shown(before[speaker].wer), _shown(comparison.second.speakers[speaker].wer)
-        colour = _BETTER if end < start else _WORSE if end > start else _SAME
+        colour = BETTER if end < start else WORSE if end > start else SAME
         axes.plot([start, end], [height, height], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="round")
-        axes.scatter(start, height, s=26, facecolor="white", edgecolor=_BEFORE, linewidth=1.4, zorder=3)
+        axes.scatter(start, height, s=26, facecolor="white", edgecolor=BEFORE, linewidth=1.4, zorder=3)
         axes.scatter(end, height, s=30, color=colour, zorder=4)
     _name_speakers(axes, order)
     _mark_totals(axes, comparison)
@@ -92,7 +70,7 @@ def _draw_speakers(axes: Axes, comparison: Comparison, names: tuple[str, str]) -
     axes.set_xlabel(f"{unit} in percent")
     axes.set_ylim(-0.8, len(order) - 0.2)
     axes.margins(x=0.05)
-    axes.grid(axis="x", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="x", color=FAINT, linewidth=0.8)
     _explain_speakers(axes, comparison, names)
 
 
@@ -107,7 +85,7 @@ def _name_speakers(axes: Axes, order: list[str]) -> None:
 
 def _mark_totals(axes: Axes, comparison: Comparison) -> None:
     """Upright lines at the error rates over everybody."""
-    for counts, style, colour in ((comparison.first.total, ":", _BEFORE), (comparison.second.total, "-", _INK)):
+    for counts, style, colour in ((comparison.first.total, ":", BEFORE), (comparison.second.total, "-", INK)):
         axes.axvline(_shown(counts.wer), linestyle=style, color=colour, linewidth=1.1, zorder=1)
 
 
@@ -121,12 +99,12 @@ def _explain_speakers(axes: Axes, comparison: Comparison, names: tuple[str, str]
         )
 
     handles = [
-        dot("white", _BEFORE, f"{names[0]}: {comparison.first.wer:.2f} % (dotted line)"),
-        dot(_BETTER, _BETTER, f"{names[1]}, better: {len(comparison.better)}"),
+        dot("white", BEFORE, f"{names[0]}: {comparison.first.wer:.2f} % (dotted line)"),
+        dot(BETTER, BETTER, f"{names[1]}, better: {len(comparison.better)}"),
         Line2D(
-            [], [], color=_INK, linewidth=1.1, label=f"{names[1]}: {comparison.second.wer:.2f} %, {_change(comparison)}"
+            [], [], color=INK, linewidth=1.1, label=f"{names[1]}: {comparison.second.wer:.2f} %, {_change(comparison)}"
         ),
-        dot(_WORSE, _WORSE, f"{names[1]}, worse: {len(comparison.worse)}; same: {len(comparison.same)}"),
+        dot(WORSE, WORSE, f"{names[1]}, worse: {len(comparison.worse)}; same: {len(comparison.same)}"),
     ]
     legend = axes.legend(
         handles=handles,
@@ -159,11 +137,11 @@ def _draw_scales(axes: Axes, scales: Scales) -> None:
     for position, value in zip(positions, values, strict=True):
         _draw_violin(axes, position, value[np.abs(value - 1) <= limit])
         low, lower, middle, upper, high = np.percentile(value, [5, 25, 50, 75, 95])
-        axes.plot([low, high], [position, position], color=_INK, linewidth=1.0, zorder=3)
-        axes.plot([lower, upper], [position, position], color=_INK, linewidth=4.0, solid_capstyle="butt", zorder=3)
-        axes.scatter(middle, position, s=22, facecolor="white", edgecolor=_INK, linewidth=1.2, zorder=4)
-        axes.text(1 + limit, position + 0.3, f"sd {value.std():.3f}", ha="right", va="center", fontsize=8, color=_SAME)
-    axes.axvline(1.0, color=_BEFORE, linewidth=1.0, linestyle="--", zorder=1)
+        axes.plot([low, high], [position, position], color=INK, linewidth=1.0, zorder=3)
+        axes.plot([lower, upper], [position, position], color=INK, linewidth=4.0, solid_capstyle="butt", zorder=3)
+        axes.scatter(middle, position, s=22, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=4)
+        axes.text(1 + limit, position + 0.3, f"sd {value.std():.3f}", ha="right", va="center", fontsize=8, color=SAME)
+    axes.axvline(1.0, color=BEFORE, linewidth=1.0, linestyle="--", zorder=1)
     axes.set_yticks(positions, sites)
     axes.tick_params(axis="y", length=0, labelsize=8.5)
     axes.set_ylim(-0.6, len(sites) - 0.4)
@@ -181,7 +159,7 @@ def _draw_scales(axes: Axes, scales: Scales) -> None:
     )
     note.set_in_layout(False)
     axes.set_xlabel("scale")
-    axes.grid(axis="x", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="x", color=FAINT, linewidth=0.8)
 
 
 def _draw_violin(axes: Axes, position: float, value: NDArray[np.float32]) -> None:
@@ -193,7 +171,7 @@ def _draw_violin(axes: Axes, position: float, value: NDArray[np.float32]) -> Non
     density = np.convolve(counts, window / window.sum(), mode="same")
     half = 0.38 * density / density.max()
     centres = (edges[1:] + edges[:-1]) / 2
-    axes.fill_between(centres, position - half, position + half, color=_FILL, alpha=0.35, linewidth=0, zorder=2)
+    axes.fill_between(centres, position - half, position + half, color=FILL, alpha=0.35, linewidth=0, zorder=2)
 
 
 def _shown(error_rate: float) -> float:

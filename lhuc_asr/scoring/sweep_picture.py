@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhuc_asr.files import atomic_path
-from lhuc_asr.scoring.picture import _BEFORE, _FAINT, _INK, _STYLE
+from lhuc_asr.scoring.style import BEFORE, FAINT, INK, LINES, png
 from lhuc_asr.scoring.sweep import SweepPoint, short_names, swept_settings, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-_COLOURS = ("#3b6fb6", "#c8553d", "#1b7f5c", "#8a5aab", "#c78a1b", "#2f9fb3", "#7a4b2a", "#cf5f96")
 _MARKERS = "osD^vP*X"
 _STROKES = ("-", "-.", ":")
 _SIGNIFICANT = 0.05
@@ -82,19 +80,11 @@ def draw_sweep(path: Path, points: Sequence[SweepPoint], *, note: str = "") -> b
     layout = sweep_layout(points)
     if layout is None:
         return False
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8.0, 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
+    with png(path, width=8.0, height=4.4) as figure:
         axes = figure.add_subplot()
         handles = _draw_lines(axes, layout)
         _mark_best(axes, layout)
         _dress(axes, layout, handles, note)
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=160, facecolor="white")
     return True
 
 
@@ -143,11 +133,11 @@ def _draw_lines(axes: Axes, layout: Layout) -> list[Line2D]:
     """Draw everything but words, and return what the legend shows."""
     handles = []
     for number, line in enumerate(layout.lines):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = LINES[number % len(LINES)]
         marker = _MARKERS[number % len(_MARKERS)]
         size = 9.0 - 0.7 * min(number, 5)  # where marks coincide, those below remain to be seen
         places = [place + _aside(layout, number) for place in line.places]
-        stroke = _STROKES[number // len(_COLOURS) % len(_STROKES)] if layout.is_ordered else ""
+        stroke = _STROKES[number // len(LINES) % len(_STROKES)] if layout.is_ordered else ""
         axes.plot(places, line.after, color=colour, linestyle=stroke, linewidth=1.8, alpha=0.85, zorder=3)
         for place, point in zip(places, line.points, strict=True):
             face = colour if point.p_value < _SIGNIFICANT else "white"
@@ -165,11 +155,11 @@ def _draw_before(axes: Axes, layout: Layout) -> list[Line2D]:
     """Dashed lines of the speaker-independent model: one where all points share it, else one for each line."""
     rates = {rate for line in layout.lines for rate in line.before}
     if len(rates) == 1:
-        axes.axhline(rates.pop(), color=_BEFORE, linestyle="--", linewidth=1.4, zorder=2)
-        return [_handle(color=_BEFORE, linestyle="--", label=f"SI {layout.lines[0].before[0]:.2f} %")]
+        axes.axhline(rates.pop(), color=BEFORE, linestyle="--", linewidth=1.4, zorder=2)
+        return [_handle(color=BEFORE, linestyle="--", label=f"SI {layout.lines[0].before[0]:.2f} %")]
     drawn = {(line.places, line.before) for line in layout.lines}
     for number, line in enumerate(layout.lines):
-        colour = _BEFORE if len(drawn) == 1 else _COLOURS[number % len(_COLOURS)]
+        colour = BEFORE if len(drawn) == 1 else LINES[number % len(LINES)]
         if layout.is_ordered and len(line.places) > 1:
             axes.plot(line.places, line.before, color=colour, linestyle="--", linewidth=1.3, alpha=0.8, zorder=2)
         else:
@@ -177,7 +167,7 @@ def _draw_before(axes: Axes, layout: Layout) -> list[Line2D]:
                 centre = place + _aside(layout, number)
                 ends = [centre - 0.5 / len(layout.lines) / 2, centre + 0.5 / len(layout.lines) / 2]
                 axes.plot(ends, [rate, rate], color=colour, linestyle="--", linewidth=1.3, alpha=0.8, zorder=2)
-    return [_handle(color=_BEFORE, linestyle="--", label="SI")]
+    return [_handle(color=BEFORE, linestyle="--", label="SI")]
 
 
 def _handle(**how: Any) -> Line2D:
@@ -210,11 +200,11 @@ def _dress(axes: Axes, layout: Layout, handles: list[Line2D], note: str) -> None
     axes.set_xlabel(layout.key)
     axes.set_ylabel("WER in percent")
     axes.margins(x=0.05, y=0.12)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
     by = f" and {layout.others}" if layout.others else ""
     axes.set_title(f"WER by {short_names([layout.key])[layout.key]}{by}", pad=24)
     text = "; ".join(part for part in (note, f"filled: MAPSSWE p < {_SIGNIFICANT:g} against SI") if part)
-    axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8.5, color=_INK, va="bottom")
+    axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8.5, color=INK, va="bottom")
     axes.legend(
         handles=handles,
         title=layout.others or None,
