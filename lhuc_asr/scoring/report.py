@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lhuc_asr.files import write_json
 from lhuc_asr.scoring.comparison import Comparison
 from lhuc_asr.scoring.edit import ErrorCounts
+from lhuc_asr.scoring.table import table
 from lhuc_asr.scoring.wer import Score
 
 FORMAT_VERSION = 1
@@ -19,14 +20,14 @@ def speaker_table(result: Score) -> str:
     """Errors of every speaker and in all, one line each."""
     title = ("speaker", result.unit.value, "errors", "/", f"{result.unit.name}s", "ins", "del", "sub")
     rows = [_row(speaker, counts) for speaker, counts in result.speakers.items()]
-    return _table([title, *rows, _row("all", result.total)])
+    return table([title, *rows, _row("all", result.total)])
 
 
 def comparison_table(scores: Mapping[str, Score]) -> str:
     """Systems side by side: total errors, one line each, in the order given."""
     unit = next(iter(scores.values())).unit
     title = ("system", unit.value, "errors", "/", f"{unit.name}s", "ins", "del", "sub")
-    return _table([title, *(_row(name, result.total) for name, result in scores.items())])
+    return table([title, *(_row(name, result.total) for name, result in scores.items())])
 
 
 def comparison_text(comparison: Comparison, first: str, second: str) -> str:
@@ -64,7 +65,7 @@ def speaker_change_table(comparison: Comparison, first: str, second: str) -> str
         rows.append((after.wer - before.wer, speaker, before, after))
     rows.sort(key=lambda row: (row[0], row[1]))
     title = ("speaker", f"{name} {first}", f"{name} {second}", "change", "words")
-    return _table(
+    return table(
         [
             title,
             *(
@@ -106,12 +107,13 @@ def _score_json(result: Score) -> dict[str, Any]:
         "unit": result.unit.value,
         "num_utterances": len(result.utterances),
         "num_speakers": len(result.speakers),
-        "total": _counts_json(result.total),
-        "speakers": {speaker: _counts_json(counts) for speaker, counts in result.speakers.items()},
+        "total": counts_json(result.total),
+        "speakers": {speaker: counts_json(counts) for speaker, counts in result.speakers.items()},
     }
 
 
-def _counts_json(counts: ErrorCounts) -> dict[str, Any]:
+def counts_json(counts: ErrorCounts) -> dict[str, Any]:
+    """Errors as values for JSON; an infinite error rate is null."""
     return {
         "error_rate": _finite(counts.wer),
         "errors": counts.errors,
@@ -164,13 +166,3 @@ def p_text(value: float) -> str:
 def _row(name: str, counts: ErrorCounts) -> tuple[str, ...]:
     numbers = (counts.insertions, counts.deletions, counts.substitutions)
     return (name, f"{counts.wer:.2f}", str(counts.errors), "/", str(counts.num_words), *map(str, numbers))
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns set right, the first set left; a line under the titles."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

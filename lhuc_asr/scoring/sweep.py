@@ -16,7 +16,8 @@ from lhuc_asr.errors import DataError
 from lhuc_asr.files import read_json, write_json
 from lhuc_asr.scoring.comparison import Comparison
 from lhuc_asr.scoring.edit import ErrorCounts
-from lhuc_asr.scoring.report import write_results
+from lhuc_asr.scoring.report import counts_json, write_results
+from lhuc_asr.scoring.table import table
 from lhuc_asr.units import Seconds
 
 FORMAT_VERSION = 1
@@ -86,8 +87,8 @@ class SweepPoint:
         return {
             "name": self.name,
             "settings": dict(self.settings),
-            BEFORE: _counts_json(self.before),
-            AFTER: _counts_json(self.after),
+            BEFORE: counts_json(self.before),
+            AFTER: counts_json(self.after),
             "relative_change": self.relative_change,
             "mapsswe_p_value": self.p_value,
             "num_speakers_better": self.num_better,
@@ -229,7 +230,7 @@ def sweep_table(points: Sequence[SweepPoint]) -> str:
     if failed:
         titles.append("failed")
         rows = [[*row, str(len(point.failed))] for row, point in zip(rows, points, strict=True)]
-    return _columns([titles, *rows], num_left=len(names))
+    return table([titles, *rows], num_left=len(names))
 
 
 def _cells(point: SweepPoint) -> list[str]:
@@ -246,33 +247,11 @@ def _cells(point: SweepPoint) -> list[str]:
     ]
 
 
-def _columns(rows: Sequence[Sequence[str]], *, num_left: int) -> str:
-    """Columns set right, the first ones left; a line under the titles."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:num_left], widths, strict=False)]
-        cells += [cell.rjust(width) for cell, width in zip(row[num_left:], widths[num_left:], strict=True)]
-        lines.append("  ".join(cells))
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
 def _rank(value: Any) -> tuple[int, float, str]:
     """Numbers by size, then all else by its text."""
     if isinstance(value, (int, float)):
         return (1, float(value), "")
     return (0, 0.0, "") if value is None else (2, 0.0, json.dumps(value))
-
-
-def _counts_json(counts: ErrorCounts) -> dict[str, Any]:
-    return {
-        "error_rate": counts.wer if counts.num_words else None,
-        "errors": counts.errors,
-        "num_words": counts.num_words,
-        "insertions": counts.insertions,
-        "deletions": counts.deletions,
-        "substitutions": counts.substitutions,
-    }
 
 
 def _counts(page: Mapping[str, Any]) -> ErrorCounts:
