@@ -9,16 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lhuc_asr.cli._common import (
-    OK,
-    SOME_FAILED,
-    add_overrides,
-    command_parser,
-    main_guard,
-    parse_arguments,
-    start_runtime,
-)
-from lhuc_asr.cli._speakers import add_speakers, chosen_speakers
+from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
+from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._speech import chosen_speech, usable_speech
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
@@ -40,15 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         "values to a setting, [1,2] is one value, and key=value holds for all points. Points that are finished are "
         "not done again, also those of earlier sweeps into the same directory.",
     )
-    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the speakers' speech and transcripts")
-    add_speakers(parser)
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where points, figures and pictures go")
-    parser.add_argument("--first-pass", metavar="DIR", type=Path, help="keep first passes here, to share between runs")
-    parser.add_argument(
-        "--keep-going", action="store_true", help="use a speaker's good utterances where others are bad"
-    )
-    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
+    add_adapting(parser, data="the speakers' speech and transcripts", out="where points, figures and pictures go")
     add_overrides(parser)
     return parser
 
@@ -59,20 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(build_parser(), argv)
     from lhuc_asr.config.sweep import grid
 
-    start_runtime(grid(args.overrides)[0].config.runtime)
-    from lhuc_asr.config.provenance import write_provenance
-    from lhuc_asr.data.load import load_manifest
-    from lhuc_asr.system.corpus import usable_feats
-    from lhuc_asr.system.model_directory import load_system
+    first = grid(args.overrides)[0]
+    from lhuc_asr.cli._model import load_model, settings_of
 
-    system = load_system(args.model)
-    points = grid(args.overrides, given={"decoding": system.decoding, "features": system.features})
-    manifest = chosen_speakers(args, load_manifest(args.data, allow_commands=args.allow_commands))
+    system, config = load_model(args.model, first.overrides)
+    points = grid(args.overrides, given=settings_of(system))
+    manifest = chosen_speech(args)
     sweep = _Sweep(args, points, system, manifest)
     sweep.check()
-    write_provenance(args.out, points[0].config, args.overrides)
-    jobs = points[0].config.runtime.jobs
-    return sweep.run(usable_feats(manifest, system.features, args.out / "features", num_jobs=jobs))
+    return sweep.run(usable_speech(args, manifest, system, config))
 
 
 @dataclass
@@ -89,7 +69,7 @@ class _Sweep:
     def check(self) -> None:
         """Refuse before any work what can be known to go wrong: no transcripts, unknown layers, foreign points."""
         from lhuc_asr.errors import DataError
-        from lhuc_asr.lhuc.sites import choose_sites
+        from lhuc_asr.lhuc.finding import choose_sites
         from lhuc_asr.scoring.sweep import check_source, read_points
 
         if missing := [utterance.id for utterance in self.manifest if utterance.transcript is None]:
@@ -113,7 +93,9 @@ class _Sweep:
 
     def run(self, speech: UsableSpeech) -> int:
         """Adapt at every point; the exit code says whether somebody failed at any of them."""
-        unusable = self._unusable(speech)
+        unusable = sort_out(self.manifest, speech, keep_going=self.args.keep_going).failed
+        for speaker, reason in unusable.items():
+            self._note_failure("all points", speaker, reason)
         able = speech.manifest.where(lambda utterance: utterance.speaker not in unusable)
         done = []
         if len(able):
@@ -124,20 +106,6 @@ class _Sweep:
         if self._failures:
             print("speakers failed:", *self._failures, sep="\n  ")
         return SOME_FAILED if self._failures else OK
-
-    def _unusable(self, speech: UsableSpeech) -> dict[str, str]:
-        """Speakers with bad audio -> what is wrong; ``--keep-going`` leaves out the bad utterances instead."""
-        found: dict[str, str] = {}
-        for speaker in self.manifest.speakers:
-            own = [utterance.id for utterance in self.manifest if utterance.speaker == speaker]
-            bad = [speech.unusable[utterance] for utterance in own if utterance in speech.unusable]
-            if self.args.keep_going and len(bad) < len(own):
-                print(*(f"{speaker}: left out: {reason}" for reason in bad), sep="\n", end="\n" if bad else "")
-            elif bad:
-                more = f" (and {len(bad) - 1} more of {len(own)} utterances)" if len(bad) > 1 else ""
-                found[speaker] = f"{bad[0]}{more}; --keep-going leaves it out"
-                self._note_failure("all points", speaker, found[speaker])
-        return found
 
     def _note_failure(self, where: str, speaker: str, reason: str) -> None:
         self._failures.append(f"{speaker}, {where}: {reason}")
@@ -235,9 +203,9 @@ class _Sweep:
 
         shared = self._shared()
         names = short_names(shared)
-        arm = " (research: the targets are the aligned references)"
         return ", ".join(
-            f"{names[key]} {value_text(key, value)}{arm if value == 'oracle' else ''}" for key, value in shared.items()
+            f"{names[key]} {value_text(key, value)}{ORACLE_NOTE if value == 'oracle' else ''}"
+            for key, value in shared.items()
         )
 
     def _picture_name(self) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_parameters
+from lhuc_asr.lhuc.hooks import attached_scales, bare, refuse_attached
+from lhuc_asr.lhuc.layout import Layout
+from lhuc_asr.lhuc.probe import proved_at_first_use
 from lhuc_asr.lhuc.sites import Site
 
 
@@ -17,11 +20,12 @@ class LhucAdapter:
     """The free parameters r of one speaker, one per hidden unit of every site.
 
     Args:
-        r: site name -> (H,) parameters; copied, so that two adapters never share memory.
+        r: site name -> (H,) or (C, F) parameters; copied, so that two adapters never share memory.
         kind: how they become factors.
+        layouts: site name -> where its units lie in its output; ``*H`` (the last dimension) for those not named.
 
     Example:
-        >>> from lhuc_asr.lhuc.sites import find_sites
+        >>> from lhuc_asr.lhuc.finding import find_sites
         >>> net = nn.Sequential(nn.Linear(3, 5), nn.Sigmoid(), nn.Linear(5, 2)).requires_grad_(False)
         >>> adapter = LhucAdapter.identity(net, find_sites(net, "1"))
         >>> with adapter.attached(net):
@@ -32,23 +36,26 @@ class LhucAdapter:
     Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), eq. 3.
     """
 
-    def __init__(self, r: Mapping[str, Tensor], kind: Amplitude = Amplitude.exp) -> None:
+    def __init__(
+        self,
+        r: Mapping[str, Tensor],
+        kind: Amplitude = Amplitude.exp,
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> None:
         self.kind = kind
         self.r = {name: nn.Parameter(value.detach().clone()) for name, value in r.items()}
+        given = layouts or {}
+        self.sites = tuple(Site(name, tuple(v.shape), given.get(name, Layout())) for name, v in self.r.items())
 
     @classmethod
     def identity(
         cls, model: nn.Module, sites: Sequence[Site], amplitude: Amplitude | str = Amplitude.exp
     ) -> LhucAdapter:
-        """Parameters that leave the net exactly as it is, on its device and in its precision."""
+        """Parameters that leave the net exactly as it is, on its device, in single precision or better."""
         kind = Amplitude(amplitude)
-        like = next(model.parameters(), torch.empty(0))
-        return cls({site.name: identity_parameters(site.num_units, kind, like) for site in sites}, kind)
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """Where the adapter acts."""
-        return tuple(Site(name, value.shape[-1]) for name, value in self.r.items())
+        like = like_parameters(model)
+        r = {site.name: identity_parameters(site.units, kind, like) for site in sites}
+        return cls(r, kind, {site.name: site.layout for site in sites})
 
     @property
     def num_parameters(self) -> int:
@@ -60,52 +67,33 @@ class LhucAdapter:
         return list(self.r.values())
 
     def scales(self) -> dict[str, Tensor]:
-        """Site name -> (H,) factors xi(r), detached."""
+        """Site name -> (H,) or (C, F) factors xi(r), detached."""
         return {name: amplitude(value.detach(), self.kind) for name, value in self.r.items()}
 
     @contextmanager
-    def attached(self, model: nn.Module) -> Iterator[nn.Module]:
+    def attached(self, model: nn.Module, *, prove: bool = True) -> Iterator[nn.Module]:
         """Scale the sites' outputs inside the block; afterwards, also after an exception, no trace is left.
 
+        Args:
+            model: the net, also inside `DistributedDataParallel`. A net that shall be compiled is compiled inside the
+                block.
+            prove: at the first call of the net with these sites, shake every site on that input and demand that the
+                output moves (`lhuc_asr.lhuc.probe.prove_sites_act` proves more, and beforehand).
+
         Raises:
-            SiteError: the net lacks a site, or an adapter is attached to it already.
+            SiteError: the net lacks a site, an adapter is attached to it already, or a site does not act.
         """
-        refuse_attached(model)
-        layers = {name: _layer(model, name) for name in self.r}
-        with ExitStack() as hooks:
-            for name, layer in layers.items():
-                hooks.callback(layer.register_forward_hook(_Scale(self, name)).remove)
+        net = bare(model)
+        refuse_attached(net)
+        with attached_scales(net, self.sites, self._multiply), proved_at_first_use(net, self.sites, when=prove):
             yield model
 
-
-class _Scale:
-    """The hook of one site; a class of its own so that an attached adapter can be recognised."""
-
-    def __init__(self, adapter: LhucAdapter, name: str) -> None:
-        self.adapter, self.name = adapter, name
-
-    def __call__(self, layer: nn.Module, inputs: object, output: object) -> Tensor:
-        r = self.adapter.r[self.name]
-        if not isinstance(output, Tensor):
-            raise SiteError(f"{self.name!r} ({type(layer).__name__}) gives a {type(output).__name__}, not one tensor")
-        if output.shape[-1:] != r.shape[-1:]:
-            raise SiteError(
-                f"{self.name!r} ({type(layer).__name__}) gives outputs {tuple(output.shape)}, "
-                f"but the adapter has {r.shape[-1]} units for the last dimension"
-            )
-        return output * amplitude(r, self.adapter.kind)
+    def _multiply(self, site: Site, output: Tensor, packed: PackedSequence | None) -> Tensor:
+        factors = amplitude(self.r[site.name], self.kind)
+        return site.layout.scale(output, factors) if packed is None else output * factors.to(output.dtype)
 
 
-def refuse_attached(model: nn.Module) -> None:
-    """Raise SiteError when some adapter acts on the net already."""
-    for name, module in model.named_modules():
-        if any(isinstance(hook, _Scale) for hook in module._forward_hooks.values()):
-            raise SiteError(f"an adapter is attached to {name!r} already; leave its `with` block first")
-
-
-def _layer(model: nn.Module, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        names = ", ".join(name for name, _ in model.named_modules() if name)
-        raise SiteError(f"the adapter wants layer {name!r}, which the model lacks; it has: {names}") from None
+def like_parameters(model: nn.Module) -> Tensor:
+    """An empty tensor on the net's device; single precision, or double where the net has it."""
+    first = next(model.parameters(), torch.empty(0))
+    return torch.empty(0, device=first.device, dtype=torch.promote_types(first.dtype, torch.float32))

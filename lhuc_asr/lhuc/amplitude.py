@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 import torch
@@ -51,6 +52,6 @@ def identity_r(kind: Amplitude) -> float:
     return 0.0 if kind in (Amplitude.exp, Amplitude.sigmoid2) else 1.0
 
 
-def identity_parameters(num_units: int, kind: Amplitude, like: Tensor) -> Tensor:
-    """(H,) values of r that leave every unit as it is, dtype and device of ``like``."""
-    return torch.full((num_units,), identity_r(kind), dtype=like.dtype, device=like.device)
+def identity_parameters(units: Sequence[int], kind: Amplitude, like: Tensor) -> Tensor:
+    """(H,) or (C, F) values of r that leave every unit as it is, dtype and device of ``like``."""
+    return torch.full(tuple(units), identity_r(kind), dtype=like.dtype, device=like.device)

@@ -1,104 +1,116 @@
-"""Proof that scales act: every site is shaken, and the net's output must move, in training and in evaluation mode."""
+"""Proof that scales act: every site is shaken, and the net's output must move, however the net is used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from lhuc_asr.errors import SiteError
-from lhuc_asr.lhuc.adapter import LhucAdapter
-from lhuc_asr.lhuc.amplitude import Amplitude
+from lhuc_asr.lhuc.example import Example, put_back
+from lhuc_asr.lhuc.hooks import attached_scales, bare, layer_of
+from lhuc_asr.lhuc.inspection import require_one_run
 from lhuc_asr.lhuc.sites import Site
 
 _SEED = 20160101
+_proved: WeakKeyDictionary[nn.Module, set[tuple[Site, ...]]] = WeakKeyDictionary()
 
 
-def prove_sites_act(model: nn.Module, sites: Sequence[Site], *inputs: Any) -> None:
-    """Run the net on example inputs with each site's scales shaken in turn; the net is left as it was found.
+def prove_sites_act(
+    model: nn.Module,
+    sites: Sequence[Site],
+    example: Any,
+    *,
+    also: Mapping[str, Any] | None = None,
+    shared: bool = False,
+) -> None:
+    """Run the net on an example with each site's scales shaken in turn; the net is left as it was found.
 
-    A shaken unit gets a factor between 0.5 and 1.5, every unit another one, so that a normalisation that follows
-    cannot undo it. Random numbers, modes and buffers (running statistics) of the net are put back afterwards.
+    It runs in evaluation and in training mode, on the whole batch and on one utterance alone. A shaken unit gets a
+    factor between 0.5 and 1.5, every unit another one, so that a normalisation that follows cannot undo it. Random
+    numbers, modes and buffers (running statistics) of the net are put back afterwards.
 
     Args:
-        model: any net whose output is a tensor, or a tuple that begins with one.
+        model: any net whose output holds a tensor; the first one is watched.
         sites: what shall be scaled.
-        *inputs: what ``model(*inputs)`` takes; a few frames are enough.
+        example: a tensor, a tuple of arguments, a mapping of keyword arguments, or an `Example`; a few frames do.
+        also: further ways to run the net, by name, such as
+            ``{"streaming": Example((chunk,), call=lambda net, x: net.stream(x))}``.
+        shared: take sites that run several times in a pass.
 
     Raises:
         SiteError: a site does not run, runs twice, has another width, or does not change the output in one of the
-            modes; the text says which. Or the net's output is not finite, so that nothing can be proved.
+            ways; the text says which. Or the net's output is not finite, so that nothing can be proved.
     """
-    with _put_back(model):
+    net, batch = bare(model), Example.of(example)
+    ways = {"": batch, **({" for one utterance alone": batch.single()} if batch.num_utterances > 1 else {})}
+    ways.update({f" ({name})": Example.of(way) for name, way in (also or {}).items()})
+    with put_back(net):
         for training in (False, True):
-            model.train(training)
-            mode = "training" if training else "evaluation"
-            _count_runs(model, sites, inputs, mode)
-            plain = _output(model, inputs)
-            if not torch.isfinite(plain).all():
-                raise SiteError(f"the net's output for the example is not finite in {mode} mode; nothing can be proved")
-            for site in sites:
-                with _shaken(model, site).attached(model):
-                    if torch.equal(_output(model, inputs), plain):
-                        raise SiteError(
-                            f"scaling {site.name!r} changes nothing in {mode} mode: its output is unused or always 0"
-                        )
+            net.train(training)
+            for name, way in ways.items():
+                _prove(net, sites, way, ("training" if training else "evaluation") + " mode" + name, shared=shared)
+    _proved.setdefault(net, set()).add(tuple(sites))
 
 
-def _count_runs(model: nn.Module, sites: Sequence[Site], inputs: tuple[Any, ...], mode: str) -> None:
+@contextmanager
+def proved_at_first_use(model: nn.Module, sites: tuple[Site, ...], *, when: bool = True) -> Iterator[None]:
+    """Prove the sites on the input of the net's first call in the block, unless they are proved already.
+
+    The net runs as it is then set, in training or evaluation mode, once more for every site.
+    """
+    if not when or sites in _proved.get(model, ()):
+        yield
+        return
+
+    def prove(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        hook.remove()
+        with put_back(net):
+            _prove(net, sites, Example(args, kwargs), "training mode" if net.training else "evaluation mode")
+        _proved.setdefault(net, set()).add(sites)
+
+    hook = model.register_forward_pre_hook(prove, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _prove(model: nn.Module, sites: Sequence[Site], example: Example, mode: str, *, shared: bool = False) -> None:
+    plain = _counted(model, sites, example, mode, shared=shared)
+    if plain.isnan().any() or not plain.isfinite().any():
+        raise SiteError(f"the net's output for the example is not finite in {mode}; nothing can be proved")
+    for site in sites:
+        with attached_scales(model, [site], _shake):
+            if torch.equal(example.output(model), plain):
+                raise SiteError(f"scaling {site.name!r} changes nothing in {mode}: its output is unused or always 0")
+
+
+def _counted(model: nn.Module, sites: Sequence[Site], example: Example, mode: str, *, shared: bool) -> Tensor:
+    """The net's output; every site must have run."""
     runs = dict.fromkeys((site.name for site in sites), 0)
 
     def count(name: str) -> None:
         runs[name] += 1
 
     with ExitStack() as hooks:
-        for site in sites:
-            hook = model.get_submodule(site.name).register_forward_hook(lambda *_, name=site.name: count(name))
+        for name in runs:
+            hook = layer_of(model, name).register_forward_hook(lambda *_, name=name: count(name))
             hooks.callback(hook.remove)
-        _output(model, inputs)
+        output = example.output(model)
     for name, times in runs.items():
-        kind = type(model.get_submodule(name)).__name__
-        if times == 0:
-            raise SiteError(f"{name!r} ({kind}) never runs in {mode} mode: the net reads its weights another way")
-        if times > 1:
-            raise SiteError(f"{name!r} ({kind}) runs {times} times in one pass: its scales would act that often")
+        require_one_run(model, name, times, mode, shared=shared)
+    return output
 
 
-def _shaken(model: nn.Module, site: Site) -> LhucAdapter:
-    like = next(model.parameters(), torch.empty(0))
-    generator = torch.Generator().manual_seed(_SEED)
-    factors = 0.5 + torch.rand(site.num_units, generator=generator)
-    return LhucAdapter({site.name: factors.to(like)}, Amplitude.identity)
-
-
-@torch.no_grad()
-def _output(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
-    torch.manual_seed(_SEED)
-    output = model(*inputs)
-    while isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise SiteError(
-            f"the net gives a {type(output).__name__}; the proof needs a tensor, or a tuple that begins with one"
-        )
-    return output.clone()
-
-
-@contextmanager
-def _put_back(model: nn.Module) -> Iterator[None]:
-    """Restore modes, buffers and random numbers when the block ends, however it ends."""
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(buffers[name])
+def _shake(site: Site, output: Tensor, packed: PackedSequence | None) -> Tensor:
+    factors = 0.5 + torch.rand(site.units, generator=torch.Generator().manual_seed(_SEED))
+    factors = factors.to(device=output.device, dtype=output.dtype)
+    return site.layout.scale(output, factors) if packed is None else output * factors

@@ -11,7 +11,7 @@ from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude
-from lhuc_asr.lhuc.sites import choose_sites
+from lhuc_asr.lhuc.finding import choose_sites
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 
 RNG = np.random.default_rng(1)

@@ -11,7 +11,7 @@ from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_parameters, i
 @pytest.mark.parametrize("kind", Amplitude)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_start_is_exactly_one(kind, dtype):
-    r = identity_parameters(7, kind, torch.empty(0, dtype=dtype))
+    r = identity_parameters((7,), kind, torch.empty(0, dtype=dtype))
     assert r.dtype is dtype
     assert torch.equal(amplitude(r, kind), torch.ones(7, dtype=dtype))
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from lhuc_asr.errors import SiteError
+from lhuc_asr.lhuc.finding import find_sites
 from lhuc_asr.lhuc.probe import prove_sites_act
-from lhuc_asr.lhuc.sites import Site, find_sites
+from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 
 
@@ -66,12 +67,11 @@ class Attention(nn.Module):
 @pytest.mark.parametrize(
     ("net", "site", "reason"),
     [
-        (Unused(), Site("ignored", 4), "'ignored' changes nothing in evaluation mode"),
-        (Unused(), Site("absent", 4), r"'absent' \(Linear\) never runs in evaluation mode"),
-        (OnlyInTraining(), Site("activation", 4), r"'activation' \(Sigmoid\) never runs in evaluation mode"),
-        (nn.Sequential(layer := nn.Linear(3, 3), layer), Site("0", 3), "runs 2 times in one pass"),
-        (nn.Sequential(nn.Linear(3, 3), nn.Sigmoid()), Site("1", 8), "the adapter has 8 units"),
-        (nn.LSTM(3, 4), Site("", 4), "gives a tuple"),
+        (Unused(), Site("ignored", (4,)), "'ignored' changes nothing in evaluation mode"),
+        (Unused(), Site("absent", (4,)), r"'absent' \(Linear\) never runs in evaluation mode"),
+        (OnlyInTraining(), Site("activation", (4,)), r"'activation' \(Sigmoid\) never runs in evaluation mode"),
+        (nn.Sequential(layer := nn.Linear(3, 3), layer), Site("0", (3,)), "runs 2 times in one pass"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Sigmoid()), Site("1", (8,)), "the adapter has 8 units"),
     ],
 )
 def test_what_does_not_act_is_refused_with_the_reason(net, site, reason):
@@ -82,12 +82,12 @@ def test_what_does_not_act_is_refused_with_the_reason(net, site, reason):
 
 def test_attention_output_projection_is_refused():
     with pytest.raises(SiteError, match=r"'attention\.out_proj'"):
-        prove_sites_act(Attention().eval(), [Site("attention.out_proj", 4)], torch.randn(1, 5, 4))
+        prove_sites_act(Attention().eval(), [Site("attention.out_proj", (4,))], torch.randn(1, 5, 4))
 
 
 def test_transformer_fast_path_is_honoured_or_refused_never_silent():
     layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, dropout=0.0).eval()
-    prove_sites_act(layer, [Site("linear1", 8)], torch.randn(1, 5, 4))
+    prove_sites_act(layer, [Site("linear1", (8,))], torch.randn(1, 5, 4))
 
 
 def test_normalisation_after_the_site_cannot_hide_it():

@@ -4,7 +4,8 @@ import pytest
 from torch import nn
 
 from lhuc_asr.errors import ConfigError, SiteError
-from lhuc_asr.lhuc.sites import LhucConfig, Site, choose_sites, find_sites
+from lhuc_asr.lhuc.finding import choose_sites, find_sites
+from lhuc_asr.lhuc.sites import LhucConfig, Site
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 
 NATURAL = tuple(f"layers.{index}.activation" for index in range(3))
@@ -16,7 +17,7 @@ def network():
 
 
 def test_wildcard_finds_all_bottom_to_top(network):
-    assert find_sites(network, "layers.*.activation") == tuple(Site(name, 5) for name in NATURAL)
+    assert find_sites(network, "layers.*.activation") == tuple(Site(name, (5,)) for name in NATURAL)
 
 
 def test_order_and_number_do_not_depend_on_the_patterns(network):

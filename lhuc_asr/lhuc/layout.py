@@ -1,0 +1,127 @@
+"""Where the hidden units lie in a layer's output, and the products of outputs with factors that follow from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.errors import SiteError
+
+_GRAMMAR = re.compile(r"(\*|N|T*B)?T*H(T*H)?T*")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The dimensions of a layer's output, a letter each.
+
+    ``B`` utterances; ``N`` rows of all utterances, one utterance after the other; ``H`` hidden units, every one with
+    its own scale (two of them, as in ``BHHT``: one scale per channel and band); ``T`` whatever shares scales (time,
+    bands). ``*`` in front stands for any dimensions in which utterances are not told apart.
+
+    Example:
+        >>> Layout("BHTT").scale(torch.ones(1, 2, 3, 4), torch.tensor([2.0, 3.0]))[0, :, 0, 0]
+        tensor([2., 3.])
+    """
+
+    letters: str = "*H"
+
+    def __post_init__(self) -> None:
+        if not _GRAMMAR.fullmatch(self.letters):
+            raise SiteError(
+                f"{self.letters!r} is no layout: write B (utterances) or N (rows of all utterances), T (shared) and one or "
+                "two H (units), B or N before H, such as 'BTH', 'TBH', 'BHT', 'BHTT', 'BHHT', 'NH'"
+            )
+
+    @property
+    def num_unit_dims(self) -> int:
+        """1, or 2 where every channel has a scale for every band."""
+        return self.letters.count("H")
+
+    @property
+    def tells_utterances_apart(self) -> bool:
+        """Whether one output may carry the scales of several speakers."""
+        return "B" in self.letters or "N" in self.letters
+
+    def units(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Sizes of the unit dimensions of an output of this shape; () when it has too few dimensions."""
+        dims = self._unit_dims()
+        return tuple(shape[dim] for dim in dims) if -dims[0] <= len(shape) else ()
+
+    def scale(self, output: Tensor, factors: Tensor) -> Tensor:
+        """Multiply every unit of an output by its factor.
+
+        Args:
+            output: laid out as this says; dimensions in front may be absent.
+            factors: (H,) or (C, F), the same for all utterances.
+
+        Returns:
+            The shape and precision of ``output``.
+        """
+        return output * factors.to(output.dtype).reshape(self._spread(factors.shape))
+
+    def scale_rows(self, output: Tensor, factors: Tensor, num_rows: Sequence[int] | None = None) -> Tensor:
+        """Multiply every utterance by its own factors.
+
+        Args:
+            output: laid out as this says, of B utterances.
+            factors: (B, H) or (B, C, F), those of every utterance.
+            num_rows: where rows of all utterances lie one after the other, how many each has; None means all alike.
+
+        Returns:
+            The shape and precision of ``output``.
+
+        Raises:
+            SiteError: the output cannot be divided among B utterances.
+        """
+        factors = factors.to(output.dtype)
+        if "N" in self.letters:
+            return _scale_consecutive(
+                output, factors.reshape(-1, *self._spread(factors.shape[1:], after="N")), num_rows
+            )
+        if not self.tells_utterances_apart and len(factors) == 1:
+            return self.scale(output, factors[0])
+        self._require_utterances(output, len(factors))
+        return output * factors.reshape(-1, *self._spread(factors.shape[1:], after="B"))
+
+    def _unit_dims(self) -> tuple[int, ...]:
+        return tuple(place - len(self.letters) for place, letter in enumerate(self.letters) if letter == "H")
+
+    def _spread(self, units: Sequence[int], *, after: str = "") -> list[int]:
+        """The shape in which factors meet the output, from the first unit on, or from behind a letter on."""
+        first = self.letters.index(after) + 1 if after else self.letters.index("H")
+        sizes = iter(units)
+        return [next(sizes) if letter == "H" else 1 for letter in self.letters[first:]]
+
+    def _require_utterances(self, output: Tensor, num_utterances: int) -> None:
+        if "B" not in self.letters:
+            raise SiteError(
+                f"layout {self.letters!r} does not tell the {num_utterances} utterances of the batch apart: "
+                "give find_sites an example, or a layout with B or N"
+            )
+        place = self.letters.index("B")
+        if output.ndim != len(self.letters) or output.shape[place] != num_utterances:
+            raise SiteError(
+                f"{num_utterances} speakers were named, one for each utterance, but an output of shape "
+                f"{tuple(output.shape)} laid out as {self.letters!r} has not that many utterances"
+            )
+
+
+def _scale_consecutive(output: Tensor, factors: Tensor, num_rows: Sequence[int] | None) -> Tensor:
+    """Rows of all utterances one after the other: (N, ...) times (B, ...)."""
+    num_utterances = len(factors)
+    if num_rows is not None and (len(num_rows) != num_utterances or sum(num_rows) != len(output)):
+        raise SiteError(
+            f"{num_utterances} utterances of {sum(num_rows)} rows in all were announced, the layer gives {len(output)}"
+        )
+    if num_rows is not None and len(set(num_rows)) > 1:
+        return output * factors.repeat_interleave(torch.tensor(num_rows, device=factors.device), dim=0)
+    if len(output) % num_utterances:
+        raise SiteError(
+            f"{len(output)} rows cannot be divided evenly among {num_utterances} utterances: say how many rows each has"
+        )
+    by_utterance = output.reshape(num_utterances, -1, *output.shape[1:])
+    return (by_utterance * factors.unsqueeze(1)).flatten(0, 1)
