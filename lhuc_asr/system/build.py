@@ -29,12 +29,13 @@ from lhuc_asr.lang.arpa import ArpaModel, read_arpa
 from lhuc_asr.lang.kneser_ney import LmConfig, estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.dnn import Dnn, DnnConfig
-from lhuc_asr.models.weights import load_tensors, load_weights, save_tensors
+from lhuc_asr.models.weights import load_weights
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
 from lhuc_asr.system.corpus import corpus_feats, source_key
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
 from lhuc_asr.system.stage import run_once, seconds_taken
+from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.frame_data import FrameData, TrainingData
 from lhuc_asr.training.loop import TrainingConfig, train
 from lhuc_asr.training.priors import log_state_priors

@@ -31,8 +31,9 @@ from lhuc_asr.lang.arpa import ArpaModel, write_arpa
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.models.weights import digest, load_tensors, load_weights, save_tensors
+from lhuc_asr.models.weights import load_weights
 from lhuc_asr.system.settings import REMEDY, canonical, from_plain, read_sealed, to_plain, write_sealed
+from lhuc_asr.tensors import digest, load_tensors, save_tensors
 
 FORMAT = "lhuc_asr acoustic system"
 VERSION = 1

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import read_json, sha256, write_json
-from lhuc_asr.models.weights import load_tensors, save_tensors
+from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.newbob import NewbobState
 
 VERSION = 1

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.models.weights import digest, load_weights
+from lhuc_asr.models.weights import load_weights
 from lhuc_asr.progress import track
+from lhuc_asr.tensors import digest
 from lhuc_asr.training.board import ScalarBoard
 from lhuc_asr.training.checkpoint import CheckpointStore, EpochReport, Progress
 from lhuc_asr.training.evaluation import FrameScore, score_frames

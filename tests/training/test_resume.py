@@ -16,7 +16,7 @@ import torch
 
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import read_json, write_json
-from lhuc_asr.models.weights import load_tensors
+from lhuc_asr.tensors import load_tensors
 from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 

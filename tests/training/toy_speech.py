@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lhuc_asr.models.dnn import Dnn, DnnConfig
-from lhuc_asr.models.weights import save_tensors
+from lhuc_asr.tensors import save_tensors
 from lhuc_asr.training.frame_data import FrameData, TrainingData
 from lhuc_asr.training.loop import TrainingConfig, TrainingReport, train
 from lhuc_asr.training.newbob import NewbobConfig
