@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 
 def open_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSystem, Config]:
-    """Load a model directory; its decoding settings and features take the place of the defaults.
+    """Load a model directory, and let it search with the settings of this run.
+
+    Raises:
+        ConfigError, ModelError: as `load_model` does.
+    """
+    system, config = load_model(directory, overrides)
+    return system.searching_with(config.decoding), config
+
+
+def load_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSystem, Config]:
+    """Load a model directory as it is; its decoding settings and features take the place of the defaults.
 
     Settings of training are accepted and mean nothing here, because a recipe passes the same ones to all its commands.
 
@@ -30,13 +40,18 @@ def open_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSyste
     from lhuc_asr.system.model_directory import load_system
 
     system = load_system(directory)
-    config = compose(overrides, given={"decoding": system.decoding, "features": system.features})
+    config = compose(overrides, given=settings_of(system))
     if changed := list(_changes("features", system.features, config.features)):
         raise ConfigError(
             f"the model '{directory}' was trained on other features: {'; '.join(changed)}; "
             "leave features out, or train a model on these"
         )
-    return system.searching_with(config.decoding), config
+    return system, config
+
+
+def settings_of(system: AcousticSystem) -> dict[str, Any]:
+    """Group -> the settings that the model brings with it."""
+    return {"decoding": system.decoding, "features": system.features}
 
 
 def _changes(name: str, trained: Any, asked: Any) -> list[str]:

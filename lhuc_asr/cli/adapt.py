@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
-from lhuc_asr.cli._speakers import add_speakers, chosen_speakers
+from lhuc_asr.cli._speech import chosen_speech, usable_speech
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
@@ -28,16 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         "Recognise speakers, learn one scale per hidden unit from what was recognised, and recognise them again. "
         "A run that was broken off goes on where it stopped; finished speakers are not done again.",
     )
-    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the speakers' speech")
-    add_speakers(parser)
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where profiles and words go")
-    parser.add_argument("--first-pass", metavar="DIR", type=Path, help="keep first passes here, to share between runs")
+    add_adapting(parser, data="the speakers' speech", out="where profiles and words go")
     parser.add_argument("--no-second-pass", action="store_true", help="stop when the profiles are written")
-    parser.add_argument(
-        "--keep-going", action="store_true", help="use a speaker's good utterances where others are bad"
-    )
-    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
     add_overrides(parser)
     return parser
 
@@ -51,11 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     system, config = open_model(args.model, args.overrides)
     from lhuc_asr.adaptation.session import AdaptationSession
     from lhuc_asr.config.build import adaptation_settings
-    from lhuc_asr.config.provenance import write_provenance
-    from lhuc_asr.data.load import load_manifest
-    from lhuc_asr.system.corpus import usable_feats
 
-    manifest = chosen_speakers(args, load_manifest(args.data, allow_commands=args.allow_commands))
+    manifest = chosen_speech(args)
     session = AdaptationSession(
         system,
         adaptation_settings(config),
@@ -64,14 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         num_jobs=config.runtime.jobs,
     )
     _print_settings(config, session)
-    write_provenance(args.out, config, args.overrides)
-    speech = usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
-    return _Report(args, manifest, session).run(speech)
+    return _Report(args, manifest, session).run(usable_speech(args, manifest, system, config))
 
 
 def _print_settings(config: Config, session: AdaptationSession) -> None:
     num_units = sum(site.num_units for site in session.sites)
-    arm = " (research: the targets are the aligned references)" if config.adapt.supervision.name == "oracle" else ""
+    arm = ORACLE_NOTE if config.adapt.supervision.name == "oracle" else ""
     print(
         f"{config.protocol.name.name}, supervision {config.adapt.supervision.name}{arm}; "
         f"{config.lhuc.amplitude.name} scales of {num_units} units in {len(session.sites)} layers; "
@@ -108,7 +94,10 @@ class _Report:
         """The speech of those who can be adapted to; the others fail now."""
         from lhuc_asr.system.corpus import quiet_speakers
 
-        self._refuse_unusable(speech)
+        bad = sort_out(self.manifest, speech, keep_going=self.args.keep_going)
+        self.left_out.update(bad.left_out)
+        for speaker, reason in bad.failed.items():
+            self._refuse(speaker, reason)
         able = speech.manifest.where(lambda utterance: utterance.speaker not in self.failed)
         needed = self.session.settings.adapt.min_seconds
         for speaker, seconds in quiet_speakers(able, at_least=needed).items():
@@ -118,24 +107,6 @@ class _Report:
                 f"at least {needed:g} s are needed (adapt.min_seconds)",
             )
         return able.where(lambda utterance: utterance.speaker not in self.failed)
-
-    def _refuse_unusable(self, speech: UsableSpeech) -> None:
-        """A speaker with bad audio fails, unless ``--keep-going`` leaves the bad utterances out."""
-        num_utterances = Counter(self.manifest.speaker_of.values())
-        bad: dict[str, dict[str, str]] = {}
-        for utterance, reason in speech.unusable.items():
-            bad.setdefault(self.manifest.speaker_of[utterance], {})[utterance] = reason
-        for speaker, reasons in sorted(bad.items()):
-            some_are_good = len(reasons) < num_utterances[speaker]
-            if some_are_good and self.args.keep_going:
-                self.left_out.update(reasons)
-                for reason in reasons.values():
-                    print(f"{speaker}: left out: {reason}", flush=True)
-                continue
-            first, *others = reasons.values()
-            more = f" (and {len(others)} more of {num_utterances[speaker]} utterances)" if others else ""
-            remedy = "; --keep-going uses the good ones" if some_are_good else ""
-            self._refuse(speaker, f"{first}{more}{remedy}")
 
     def _refuse(self, speaker: str, reason: str) -> None:
         from lhuc_asr.adaptation.results import SpeakerFailure, write_status

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
-from lhuc_asr.cli._speakers import add_speakers, chosen_speakers
+from lhuc_asr.cli._speech import add_speech, chosen_speech, usable_speech
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.recognise import ProfileFolder, Recognition
@@ -21,13 +21,10 @@ _PAGE = "decode.json"
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser("decode", "Recognise speech: words with times and state paths, per utterance.")
-    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the speech")
-    add_speakers(parser)
+    add_speech(
+        parser, data="the speech", out="where the words go", keep_going="leave out utterances whose audio is bad"
+    )
     parser.add_argument("--profiles", metavar="DIR", type=Path, help="profiles of lhuc-adapt, used speaker by speaker")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the words go")
-    parser.add_argument("--keep-going", action="store_true", help="leave out utterances whose audio is bad")
-    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
     add_overrides(parser)
     return parser
 
@@ -40,17 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     system, config = open_model(args.model, args.overrides)
     from lhuc_asr.adaptation.recognise import recognise
-    from lhuc_asr.config.provenance import write_provenance
-    from lhuc_asr.data.load import load_manifest
     from lhuc_asr.decoding.hypothesis import write_hypotheses
-    from lhuc_asr.system.corpus import usable_feats
 
-    everybody = load_manifest(args.data, allow_commands=args.allow_commands)
-    manifest = chosen_speakers(args, everybody, all_by_default=True)
+    manifest = chosen_speech(args, all_by_default=True)
     folder = _profiles(args, system, manifest.speakers)
-    write_provenance(args.out, config, args.overrides)
     (args.out / _PAGE).unlink(missing_ok=True)
-    speech = usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
+    speech = usable_speech(args, manifest, system, config)
     _check_usable(args, speech)
     found = recognise(system, speech.feats, manifest.speaker_of, folder.profiles, num_jobs=config.runtime.jobs)
     write_hypotheses(args.out, found.hypotheses.values())

@@ -69,7 +69,7 @@ class _Sweep:
     def check(self) -> None:
         """Refuse before any work what can be known to go wrong: no transcripts, unknown layers, foreign points."""
         from lhuc_asr.errors import DataError
-        from lhuc_asr.lhuc.finding import choose_sites
+        from lhuc_asr.lhuc.sites import choose_sites
         from lhuc_asr.scoring.sweep import check_source, read_points
 
         if missing := [utterance.id for utterance in self.manifest if utterance.transcript is None]:

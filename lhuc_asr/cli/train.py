@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_runtime
+from lhuc_asr.cli._speech import add_allow_commands
 
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     language = parser.add_mutually_exclusive_group()
     language.add_argument("--text", metavar="FILE", type=Path, help="sentences for the language model, a line each")
     language.add_argument("--arpa", metavar="FILE", type=Path, help="a language model to use as it is")
-    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
+    add_allow_commands(parser)
     add_overrides(parser)
     return parser
 
