@@ -32,8 +32,8 @@ class Layout:
     def __post_init__(self) -> None:
         if not _GRAMMAR.fullmatch(self.letters):
             raise SiteError(
-                f"{self.letters!r} is no layout: write B (utterances) or N (rows of all utterances), T (shared) and one or "
-                "two H (units), B or N before H, such as 'BTH', 'TBH', 'BHT', 'BHTT', 'BHHT', 'NH'"
+                f"{self.letters!r} is no layout: write B (utterances) or N (rows of all utterances), T (shared) and one "
+                "or two H (units), B or N before H, such as 'BTH', 'TBH', 'BHT', 'BHTT', 'BHHT', 'NH'"
             )
 
     @property
