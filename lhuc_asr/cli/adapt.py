@@ -152,11 +152,8 @@ class _Report:
         self._print_end()
 
     def _scores(self, results: Sequence[SpeakerResult]) -> dict[str, Score]:
-        """System -> its score on these speakers' evaluation utterances, as far as they have transcripts.
-
-        An utterance without a path counts as recognised without words.
-        """
-        from lhuc_asr.scoring.wer import score
+        """System -> its score on these speakers' evaluation utterances, as far as they have transcripts."""
+        from lhuc_asr.scoring.wer import score_hypotheses
 
         known = self.manifest.transcripts
         references = {name: known[name] for result in results for name in result.plan.evaluation if name in known}
@@ -165,14 +162,8 @@ class _Report:
         passes = {"SI": _joined(result.first_pass for result in results)}
         if not self.args.no_second_pass:
             passes[self._adapted] = _joined(result.second_pass or {} for result in results)
-        return {
-            system: score(
-                references,
-                {name: words[name].text if name in words else "" for name in references},
-                self.manifest.speaker_of,
-            )
-            for system, words in passes.items()
-        }
+        speaker_of = self.manifest.speaker_of
+        return {system: score_hypotheses(references, words, speaker_of) for system, words in passes.items()}
 
     def _missing(self) -> str:
         """Who is not in the table of errors: a mean over those who did well only must say so."""

@@ -81,7 +81,7 @@ def _report(
     args: argparse.Namespace, system: AcousticSystem, folder: ProfileFolder, speech: UsableSpeech, found: Recognition
 ) -> None:
     from lhuc_asr.files import write_json
-    from lhuc_asr.scoring.wer import score
+    from lhuc_asr.scoring.wer import score_hypotheses
     from lhuc_asr.system.settings import to_plain
 
     page = {
@@ -95,9 +95,6 @@ def _report(
     write_json(args.out / _PAGE, page)
     for utterance, reason in found.failed.items():
         print(f"{utterance}: failed: {reason}")
-    texts = {utterance: item.text for utterance, item in found.hypotheses.items()}
-    references = speech.manifest.transcripts
-    if references:
-        heard = {utterance: texts.get(utterance, "") for utterance in references}
-        print(score(references, heard, speech.manifest.speaker_of).total.line("WER"))
+    if references := speech.manifest.transcripts:
+        print(score_hypotheses(references, found.hypotheses, speech.manifest.speaker_of))
     print(f"decoding: {found.speed}")

@@ -69,7 +69,7 @@ class _Sweep:
     def check(self) -> None:
         """Refuse before any work what can be known to go wrong: no transcripts, unknown layers, foreign points."""
         from lhuc_asr.errors import DataError
-        from lhuc_asr.lhuc.sites import choose_sites
+        from lhuc_asr.lhuc.finding import choose_sites
         from lhuc_asr.scoring.sweep import check_source, read_points
 
         if missing := [utterance.id for utterance in self.manifest if utterance.transcript is None]:
@@ -220,7 +220,7 @@ class _Sweep:
 def _compared(results: list[SpeakerResult], failures: list[SpeakerFailure], manifest: Manifest) -> Comparison:
     """Errors before and after. Who has no profile is recognised as before, so that points stay comparable."""
     from lhuc_asr.scoring.comparison import compare
-    from lhuc_asr.scoring.wer import score
+    from lhuc_asr.scoring.wer import score_hypotheses
 
     before: dict[str, Hypothesis] = {}
     after: dict[str, Hypothesis] = {}
@@ -235,14 +235,7 @@ def _compared(results: list[SpeakerResult], failures: list[SpeakerFailure], mani
             before.update(failure.first_pass)
             after.update(failure.first_pass)
     references = {utterance: manifest.transcripts[utterance] for utterance in wanted}
-    first, second = (
-        score(
-            references,
-            {utterance: words[utterance].text if utterance in words else "" for utterance in references},
-            manifest.speaker_of,
-        )
-        for words in (before, after)
-    )
+    first, second = (score_hypotheses(references, words, manifest.speaker_of) for words in (before, after))
     return compare(first, second)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.edit import ErrorCounts, align, count_errors, format_alignment
+
+if TYPE_CHECKING:
+    from lhuc_asr.decoding.hypothesis import Hypothesis
 
 _SHOWN = 5
 
@@ -83,6 +87,23 @@ def score(
     total = sum(utterances.values(), ErrorCounts())
     speaker_of = {utterance: speaker_of[utterance] for utterance in utterances}
     return Score(unit, dict(references), dict(hypotheses), speaker_of, utterances, speakers, total)
+
+
+def score_hypotheses(
+    references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], speaker_of: Mapping[str, str]
+) -> Score:
+    """Count the word errors of a search; an utterance without a path counts as recognised without words.
+
+    Args:
+        references: utterance id -> words that were said.
+        hypotheses: utterance id -> best path; those of other utterances do not count.
+        speaker_of: utterance id -> speaker.
+
+    Raises:
+        DataError: there are no references, or an utterance has no speaker.
+    """
+    texts = {name: hypotheses[name].text if name in hypotheses else "" for name in references}
+    return score(references, texts, speaker_of)
 
 
 def units(text: str, unit: Unit) -> Sequence[str]:

@@ -110,6 +110,24 @@ def test_a_speaker_who_fails_is_named_and_counts_as_before(world, run, tmp_path,
     assert printed[printed.index("lr   ") :].splitlines()[0].endswith("failed")
 
 
+def test_bad_audio_fails_its_speaker_unless_it_may_be_left_out(world, run, tmp_path, own_data):
+    rows = dict(line.split() for line in (own_data / "wav.scp").read_text(encoding="utf-8").splitlines())
+    for name in ("eve-00", *(name for name in rows if name.startswith("12_3"))):
+        rows[name] = str(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.wav").write_bytes(b"no sound")
+    (own_data / "wav.scp").write_text("".join(f"{name} {path}\n" for name, path in rows.items()), encoding="utf-8")
+    command = world.command(tmp_path / "out", "--all-speakers", "adapt.num_epochs=1", data=own_data)
+    code, printed, _ = run(main, command)
+    failures = printed.partition("speakers failed:\n")[2].splitlines()
+    assert code == 1 and [line.split()[0] for line in failures] == ["12_3,", "eve,"]
+    assert failures[0].endswith("(and 5 more of 6 utterances)")
+    assert failures[1].endswith("; --keep-going uses the good ones")
+    code, printed, _ = run(main, [*command, "--keep-going"])
+    assert code == 1 and "eve: left out: the audio of 'eve-00'" in printed
+    (point,) = figures(tmp_path / "out")
+    assert list(point["failed_speakers"]) == ["12_3"] and point["SI"]["num_words"] == 33
+
+
 def test_a_point_where_everybody_fails_has_no_figures(world, run, tmp_path):
     code, printed, _ = run(main, world.command(tmp_path, "--speaker", "eve", "adapt.lr=0.4,1e35"))
     assert code == 1 and "eve: failed:" in printed and "adapt.lr=1e%2B35" in printed
@@ -130,6 +148,7 @@ def test_mistakes_are_told_before_any_work(world, run, tmp_path, own_data):
         (["lhuc.layers=[1],[9]"], world.test, "no hidden layer 9"),
         (["adapt.lr=0.1,x"], world.test, "'adapt.lr=x'"),
         (["adapt.lr=0.1,0.2"], own_data, "no transcript"),
+        (["features.fbank.num_mel_bins=40"], world.test, "features.fbank.num_mel_bins is 16, not 40"),
     ):
         code, printed, complaint = run(main, world.command(tmp_path / "out", "--all-speakers", *more, data=data))
         assert (code, printed) == (2, "") and text in complaint and complaint.count("lhuc-sweep:") == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.edit import ErrorCounts
-from lhuc_asr.scoring.wer import Unit, alignments_text, score
+from lhuc_asr.scoring.wer import Unit, alignments_text, score, score_hypotheses
 
 REFERENCES = {"a-1": "ONE TWO THREE", "a-2": "FOUR", "b-1": "FIVE SIX"}
 HYPOTHESES = {"a-1": "ONE TOO THREE", "a-2": "", "b-1": "FIVE SIX SEVEN"}
@@ -56,3 +58,16 @@ def test_alignments_show_every_utterance():
     text = alignments_text(score(REFERENCES, HYPOTHESES, SPEAKER_OF))
     assert all(utterance in text for utterance in REFERENCES)
     assert "ONE TOO THREE" in text
+
+
+def heard(utterance, text):
+    words = tuple(Word(word, float(number), 1.0) for number, word in enumerate(text.split()))
+    return Hypothesis(utterance, words, np.ones(100 * len(words), np.int32), graph_cost=1.0, acoustic_cost=1.0)
+
+
+def test_an_utterance_without_a_path_counts_as_recognised_without_words():
+    found = {name: heard(name, text) for name, text in {**HYPOTHESES, "c-1": "NINE"}.items() if name != "a-2"}
+    assert (
+        score_hypotheses(REFERENCES, found, SPEAKER_OF).utterances
+        == score(REFERENCES, HYPOTHESES, SPEAKER_OF).utterances
+    )
