@@ -1,9 +1,10 @@
-"""All use of the machine's cores: the thread count, set once, and a pool of forked workers."""
+"""All use of the machine: threads, set once, a pool of forked workers, and the memory that they took."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -36,6 +37,15 @@ def set_num_threads(num_threads: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+def peak_memory_gb() -> float:
+    """The most memory that one process had until now, this one or a worker that has ended, in units of 2**30 bytes.
+
+    What workers share with this process counts in each of them, so processes do not add up.
+    """
+    parties = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(party).ru_maxrss for party in parties) / 2**20  # kilobytes on Linux
 
 
 @contextmanager

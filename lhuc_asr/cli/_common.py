@@ -171,10 +171,9 @@ def main_guard(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int
 def _tell_usage(seconds: float) -> None:
     """After long work: how long it took, and the most memory that one process had."""
     if seconds > 10:
-        import resource
+        from lhuc_asr.parallel import peak_memory_gb
 
-        parties = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        peak = max(resource.getrusage(party).ru_maxrss for party in parties) / 2**20  # kilobytes on Linux
+        peak = peak_memory_gb()
         logging.getLogger("lhuc_asr").info("took %.0f s; the largest process had %.1f GB", seconds, peak)
 
 

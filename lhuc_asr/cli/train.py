@@ -97,6 +97,7 @@ def _tune(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, confi
     from lhuc_asr.decoding.wfst import DecodingConfig
     from lhuc_asr.files import read_json, sha256, write_json
     from lhuc_asr.scoring.wer import score
+    from lhuc_asr.system.build import note_costs
     from lhuc_asr.system.corpus import corpus_feats, source_key
     from lhuc_asr.system.recognise import tune_decoding
     from lhuc_asr.system.settings import from_plain, to_plain
@@ -116,6 +117,7 @@ def _tune(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, confi
 
     speech = [source_key(dev), dev.transcripts, dev.speaker_of]
     run_once(page.parent, [sha256(args.out / "model.json"), config.decoding, config.tuning, speech], make)
+    note_costs(args.out)
     tuned = read_json(page)
     print("\n".join([f"WER % on {args.dev}:", *tuned["table"]]))
     return system.with_decoding(from_plain(DecodingConfig, tuned["decoding"], source=str(page)))

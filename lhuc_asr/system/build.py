@@ -20,7 +20,7 @@ from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
 from lhuc_asr.features.augmentation import Augmentation, AugmentationConfig
 from lhuc_asr.features.cmvn import NormalisedFeatures
 from lhuc_asr.features.pipeline import FeatureConfig
-from lhuc_asr.files import sha256, write_json
+from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.hmm.alignment import AlignmentSet, ForcedAligner
 from lhuc_asr.hmm.flat_start import GmmConfig, GmmSystem, train_gmm
 from lhuc_asr.hmm.graph import GraphConfig, build_graph
@@ -34,7 +34,7 @@ from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
 from lhuc_asr.system.corpus import corpus_feats, source_key
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
-from lhuc_asr.system.stage import run_once, seconds_taken
+from lhuc_asr.system.stage import costs, run_once
 from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.frame_data import FrameData, TrainingData
 from lhuc_asr.training.loop import TrainingConfig, train
@@ -133,7 +133,25 @@ def build_system(
         states = build.realign(gmm, network, states, round_number)
         network, states = build.train_network(gmm, states, round_number)
     build.write(directory, gmm.hmm, network, states)
+    note_costs(directory)
     return load_system(directory)
+
+
+def note_costs(directory: Path) -> None:
+    """Tell in ``build.json`` what every stage took, those among them that ran after the model was written.
+
+    Minutes are those of the run that did the stage, and so is the memory of the largest process, which is counted from
+    the start of that run; features are taken before the stages and are not in their minutes.
+    """
+    page = read_json(directory / _REPORT)
+    found = costs(directory / "work")
+    memory = {name: cost.peak_memory_gb for name, cost in found.items() if cost.peak_memory_gb is not None}
+    noted = {
+        "minutes": {name: round(cost.seconds / 60, 2) for name, cost in found.items()},
+        "peak_memory_gb": {**memory, "all": max(memory.values())} if memory else {},
+    }
+    if any(page.get(name) != value for name, value in noted.items()):
+        write_json(directory / _REPORT, {**page, **noted})
 
 
 class _Build:
@@ -257,9 +275,6 @@ class _Build:
 
     def report(self, lm: ArpaModel) -> dict[str, Any]:
         """What the stages gave, for people and programs."""
-        minutes = {
-            path.parent.name: round(seconds_taken(path.parent) / 60, 2) for path in self.work.glob("*/stage.json")
-        }
         text = [sentence.split() for sentence in self.inputs.manifest.transcripts.values()]
         return {
             **self.facts,
@@ -268,7 +283,6 @@ class _Build:
             "oov": str(self.inputs.lexicon.oov_report(self.inputs.manifest.transcripts.values())),
             "lm_order": lm.order,
             "training_text_perplexity": str(lm.perplexity(text)),
-            "minutes": dict(sorted(minutes.items())),
         }
 
     def _note_alignments(self, name: str, alignments: AlignmentSet) -> None:

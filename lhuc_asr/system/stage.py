@@ -7,11 +7,14 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lhuc_asr.files import read_json, write_json
+from lhuc_asr.parallel import peak_memory_gb
 from lhuc_asr.system.settings import canonical, to_plain
+from lhuc_asr.units import Seconds
 
 _DONE = "stage.json"
 
@@ -46,14 +49,32 @@ def run_once(
     begin = time.monotonic()
     make(directory)
     seconds = time.monotonic() - begin
-    write_json(directory / _DONE, {"key": key, "seconds": round(seconds, 1)})
+    page = {"key": key, "seconds": round(seconds, 1), "peak_memory_gb": round(peak_memory_gb(), 2)}
+    write_json(directory / _DONE, page)
     logger.info("%s: done in %.0f s", directory.name, seconds)
     return key
 
 
-def seconds_taken(directory: Path) -> float:
-    """Wall-clock seconds that the stage took when it was run; 0 when it was not."""
-    return float(_read(directory).get("seconds", 0.0))
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took when it was run.
+
+    Attributes:
+        seconds: of the clock on the wall.
+        peak_memory_gb: the most that one process had from the start of the command to the end of the stage; None where
+            it was not noted.
+    """
+
+    seconds: Seconds
+    peak_memory_gb: float | None
+
+
+def costs(work: Path) -> dict[str, Cost]:
+    """Name -> cost of all finished stages whose directories lie in this one, in the order of their names."""
+    pages = {path.parent.name: _read(path.parent) for path in sorted(work.glob(f"*/{_DONE}"))}
+    return {
+        name: Cost(page["seconds"], page.get("peak_memory_gb")) for name, page in pages.items() if "seconds" in page
+    }
 
 
 def _key_of(directory: Path) -> str | None:

@@ -36,7 +36,10 @@ def test_a_model_directory_tells_how_it_was_made(world: TinyWorld) -> None:
     report = json.loads((world.model / "build.json").read_text())
     assert (report["training_utterances"], report["training_speakers"], report["lm_order"]) == (48, 4, 2)
     assert report["gmm"]["failed_alignments"] == 0
-    assert report["minutes"].keys() >= {"gmm", "network-0"}
+    assert report["minutes"].keys() == {"gmm", "model", "network-0"}
+    memory = report["peak_memory_gb"]
+    assert memory.keys() == {*report["minutes"], "all"}
+    assert memory["all"] == max(memory.values()) > 0.1
     assert json.loads((world.model / "provenance.json").read_text())["overrides"]
     assert not list(world.model.rglob("*.part"))
 
@@ -128,6 +131,9 @@ def test_development_speech_chooses_the_decoding_settings_once(world: TinyWorld,
     code, out, _ = run(main, world.train_command(model, "--dev", str(world.test), *grid))
     assert code == 0
     assert f"WER % on {world.test}" in out
+    report = json.loads((model / "build.json").read_text())
+    assert "tuning" in report["minutes"]
+    assert report["peak_memory_gb"]["tuning"] <= report["peak_memory_gb"]["all"]
     tuned = load_system(model).decoding
     assert tuned.insertion_penalty == 0.2
     assert tuned.acoustic_scale in (0.05, 0.3)

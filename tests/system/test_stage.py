@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lhuc_asr.system.stage import run_once, seconds_taken
+from lhuc_asr.parallel import peak_memory_gb
+from lhuc_asr.system.stage import Cost, costs, run_once
 
 
 class Stage:
@@ -33,7 +34,20 @@ def stage(tmp_path: Path) -> Stage:
 def test_equal_inputs_are_done_once(stage: Stage) -> None:
     keys = {run_once(stage.directory, ["words", {"lr": 0.8}], stage) for _ in range(3)}
     assert (len(keys), stage.num_made) == (1, 1)
-    assert seconds_taken(stage.directory) >= 0
+
+
+def test_a_stage_notes_what_it_took(stage: Stage) -> None:
+    run_once(stage.directory, ["words"], stage)
+    found = costs(stage.directory.parent)
+    assert list(found) == ["stage"]
+    assert found["stage"].seconds >= 0
+    assert found["stage"].peak_memory_gb == pytest.approx(peak_memory_gb(), abs=0.2)
+
+
+def test_a_stage_of_an_older_version_has_no_memory_noted(stage: Stage) -> None:
+    stage(stage.directory)
+    (stage.directory / "stage.json").write_text('{"key": "k", "seconds": 3.5}')
+    assert costs(stage.directory.parent) == {"stage": Cost(3.5, None)}
 
 
 def test_other_inputs_begin_with_an_empty_directory(stage: Stage) -> None:
@@ -63,6 +77,6 @@ def test_a_stage_whose_results_are_gone_is_done_again(stage: Stage) -> None:
 def test_a_damaged_page_counts_as_not_done(content: str, stage: Stage) -> None:
     run_once(stage.directory, ["a"], stage)
     (stage.directory / "stage.json").write_text(content)
-    assert seconds_taken(stage.directory) == 0
+    assert costs(stage.directory.parent) == {}
     run_once(stage.directory, ["a"], stage)
     assert stage.num_made == 2
