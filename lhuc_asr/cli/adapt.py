@@ -181,11 +181,16 @@ class _Report:
         return self.session.settings.adapt.supervision.name == "oracle"
 
     def _facts(self) -> dict[str, Any]:
+        from lhuc_asr.files import sha256
+        from lhuc_asr.parallel import peak_memory_gb
+
         return {
             "settings": self.session.settings.plain(),
             "oracle": self._is_oracle,
-            "fingerprint": self.session.system.fingerprint,
+            "model_fingerprint": self.session.system.fingerprint,
+            "profiles": {result.speaker: sha256(result.profile) for result in self.results},
             "speed": {stage: speed.real_time_factor for stage, speed in self.session.speed.items()},
+            "peak_memory_gb": round(peak_memory_gb(), 2),
             "failed_speakers": self.failed,
             "left_out_utterances": self.left_out,
         }

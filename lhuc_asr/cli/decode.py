@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     manifest = chosen_speech(args, all_by_default=True)
     folder = _profiles(args, system, manifest.speakers)
+    digests = folder.manifest()  # now, for another command may replace profiles meanwhile
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
     _check_usable(args, speech)
     found = recognise(system, speech.feats, manifest.speaker_of, folder.profiles, num_jobs=config.runtime.jobs)
     write_hypotheses(args.out, found.hypotheses.values())
-    _report(args, system, folder, speech, found)
+    _report(args, system, digests, speech, found)
     return SOME_FAILED if found.failed else OK
 
 
@@ -78,19 +79,26 @@ def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
 
 
 def _report(
-    args: argparse.Namespace, system: AcousticSystem, folder: ProfileFolder, speech: UsableSpeech, found: Recognition
+    args: argparse.Namespace,
+    system: AcousticSystem,
+    digests: Mapping[str, str],
+    speech: UsableSpeech,
+    found: Recognition,
 ) -> None:
+    """The page that names what was used, and what was found for people."""
     from lhuc_asr.files import write_json
+    from lhuc_asr.parallel import peak_memory_gb
     from lhuc_asr.scoring.wer import score_hypotheses
     from lhuc_asr.system.settings import to_plain
 
     page = {
         "model_fingerprint": system.fingerprint,
-        "profiles": folder.manifest(),
+        "profiles": dict(digests),
         "decoding": to_plain(system.decoding),
         "failed_utterances": {**speech.unusable, **found.failed},
         "real_time_factor": found.speed.real_time_factor,
         "search_real_time_factor": found.speed.cpu_real_time_factor,
+        "peak_memory_gb": round(peak_memory_gb(), 2),
     }
     write_json(args.out / _PAGE, page)
     for utterance, reason in found.failed.items():

@@ -54,13 +54,28 @@ def test_strange_speakers_are_understood_better(adapted: Adapted) -> None:
 
 def test_results_can_be_read_by_a_program(world: TinyWorld, adapted: Adapted) -> None:
     found = results_of(adapted.out)
-    assert found["fingerprint"] == load_system(world.model).fingerprint
+    assert found["model_fingerprint"] == load_system(world.model).fingerprint
     assert found["settings"]["adapt"]["lr"] == 0.8
     assert found["settings"]["protocol"]["name"] == "two_pass"
     assert found["speed"].keys() == {"first_pass", "update", "second_pass"}
     assert (found["failed_speakers"], found["left_out_utterances"], found["oracle"]) == ({}, {}, False)
     assert found["comparisons"][0]["first"] == "SI"
     assert found["comparisons"][0]["speakers_better"]
+    assert found["peak_memory_gb"] > 0.1
+
+
+def test_results_name_the_model_and_each_profile_by_its_content(world: TinyWorld, adapted: Adapted) -> None:
+    """From the figures to every number that was learnt: results -> page -> tensors, and both -> model."""
+    found = results_of(adapted.out)
+    model = json.loads((world.model / "model.json").read_text(encoding="utf-8"))
+    assert found["model_fingerprint"] == model["fingerprint"]
+    pages = {json.loads(path.read_text())["speaker"]: path for path in (adapted.out / "profiles").glob("*.json")}
+    assert found["profiles"] == {speaker: sha256(path) for speaker, path in pages.items()}
+    assert pages.keys() == {"12_3", "José", "eve"}
+    for path in pages.values():
+        page = json.loads(path.read_text(encoding="utf-8"))
+        assert page["base_fingerprint"] == model["fingerprint"]
+        assert page["tensors_sha256"] == sha256(path.with_suffix(".safetensors"))
 
 
 def test_the_model_is_untouched_and_profiles_name_it(world: TinyWorld, adapted: Adapted) -> None:
@@ -84,6 +99,7 @@ def test_finished_speakers_are_not_done_again(world: TinyWorld, tmp_path: Path, 
     code, again, _ = run(main, world.command(tmp_path, "--all-speakers"))
     assert code == 0
     assert again.count("(done before)") == 3
+    assert len(results_of(tmp_path)["profiles"]) == 3
     assert "first pass:" not in again
 
 

@@ -53,7 +53,12 @@ def test_profiles_make_a_difference_and_are_named_by_their_content(
     assert run(main, world.command(tmp_path, "--profiles", str(profiles)))[0] == 0
     assert words_of(tmp_path) == words_of(adapted.out / "adapted") != words_of(adapted.out / "si")
     names = {"eve": "eve.json", "12_3": "12_3.json", "José": "Jos%C3%A9.json"}
-    assert page_of(tmp_path)["profiles"] == {speaker: sha256(profiles / name) for speaker, name in names.items()}
+    page = page_of(tmp_path)
+    assert page["profiles"] == {speaker: sha256(profiles / name) for speaker, name in names.items()}
+    second_pass = json.loads((adapted.out / "results.json").read_text())
+    assert page["profiles"] == second_pass["profiles"]
+    assert page["model_fingerprint"] == second_pass["model_fingerprint"]
+    assert page["peak_memory_gb"] > 0.1
 
 
 def test_speakers_without_a_profile_are_told(world: TinyWorld, adapted: Adapted, tmp_path: Path, run: Run) -> None:
