@@ -1,54 +1,188 @@
-"""A profile on disk: one speaker's parameters as safetensors, and a JSON page that says what they are and belong to."""
+"""A profile on disk: one speaker's parameters as safetensors, and a JSON page that says what they are and belong to.
+
+Both files change as one: the new parameters wait under a hidden name, the new page is renamed into place, and then the
+parameters. A page always finds the parameters that it names by their SHA-256, also when the process died in between.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+import torch
 from torch import Tensor
 
 from lhuc_asr.errors import ProfileError
-from lhuc_asr.files import atomic_path, escape_id, read_json, sha256, write_json
-from lhuc_asr.lhuc.adapter import LhucAdapter
+from lhuc_asr.files import escape_id, read_json
 from lhuc_asr.lhuc.amplitude import Amplitude
-from lhuc_asr.units import Seconds
+from lhuc_asr.profiles.profile import DTYPES, Profile
+from lhuc_asr.tensors import tensors_from_bytes, tensors_to_bytes
 
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT_VERSION",
+    "Encoded",
+    "Profile",
+    "decode",
+    "encode",
+    "load_profile",
+    "profile_path",
+    "profile_stem",
+    "read_files",
+    "remove_profile",
+    "save_profile",
+    "write_files",
+]
+
+FORMAT_VERSION = 2
 _LONGEST_STEM = 200
+_SITES_OF_VERSION_1 = 1
+_KEYS = (
+    *("speaker", "base_fingerprint", "amplitude", "sites", "seconds"),
+    *("objective_before", "objective_after", "settings", "tensors_sha256"),
+)
+_KEYS_SINCE_VERSION_2 = ("dtype", "supervision", "guard", "created", "sha256")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
-    """What was learnt about one speaker, and for which model.
+@dataclass(frozen=True)
+class Encoded:
+    """A profile as it lies on disk.
 
     Attributes:
-        speaker: any id; it appears in the JSON page and escaped in the file name, never in a tensor's key.
-        base_fingerprint: of the only model that these parameters fit.
-        amplitude: how r becomes factors.
-        r: site name -> (H,) parameters.
-        seconds: speech that it was learnt from.
-        objective_before: mean cross-entropy per frame on the supervision, at the start.
-        objective_after: the same, at the end.
-        settings: what it was learnt with, ready for JSON.
+        page: what it is, ready for JSON.
+        tensors: its parameters, as safetensors.
     """
 
-    speaker: str
-    base_fingerprint: str
-    amplitude: Amplitude
-    r: Mapping[str, Tensor]
-    seconds: Seconds = 0.0
-    objective_before: float | None = None
-    objective_after: float | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    page: Mapping[str, Any]
+    tensors: bytes
 
-    def adapter(self) -> LhucAdapter:
-        """The parameters, ready to be attached to the model."""
-        return LhucAdapter(self.r, self.amplitude)
+
+def encode(profile: Profile, *, dtype: str | None = None) -> Encoded:
+    """The page and the parameters of a profile.
+
+    Args:
+        profile: what to write.
+        dtype: ``float32`` or ``float16``, if not the profile's own.
+
+    Raises:
+        ProfileError: a parameter is not a number, or too large for ``float16``.
+    """
+    kind = dtype or profile.dtype
+    profile = replace(profile, dtype=kind)
+    r = {name: value.detach().cpu().to(DTYPES[kind]) for name, value in profile.r.items()}
+    for name, value in r.items():
+        if not torch.isfinite(value).all():
+            raise ProfileError(f"speaker {profile.speaker!r}: the parameters of {name!r} are not finite as {kind}")
+    content = tensors_to_bytes(r)
+    page = _page(replace(profile, r={name: value.float() for name, value in r.items()}))
+    return Encoded({**page, "tensors_sha256": hashlib.sha256(content).hexdigest()}, content)
+
+
+def _page(profile: Profile) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "speaker": profile.speaker,
+        "base_fingerprint": profile.base_fingerprint,
+        "amplitude": profile.amplitude.value,
+        "sites": {name: {"shape": [*r.shape], "layout": profile.layouts[name]} for name, r in profile.r.items()},
+        "dtype": profile.dtype,
+        "seconds": profile.seconds,
+        "supervision": profile.supervision,
+        "objective_before": profile.objective_before,
+        "objective_after": profile.objective_after,
+        "guard": None if profile.guard is None else dict(profile.guard),
+        "settings": dict(profile.settings),
+        "created": profile.created,
+        "sha256": profile.sha256,
+    }
+
+
+def decode(encoded: Encoded, *, source: str, fingerprint: str | None = None) -> Profile:
+    """A profile from its page and parameters, in single precision; formats 1 and 2.
+
+    Args:
+        encoded: what ``encode`` or an older version gave.
+        source: where the page lies, for messages.
+        fingerprint: of the model that it shall be used with; None leaves that open.
+
+    Raises:
+        ProfileError: something is damaged, of a newer format, or belongs to another model; the text says what.
+    """
+    page = encoded.page
+    check_page(page, source, fingerprint)
+    is_file = source.endswith(".json")
+    stored = source.removesuffix(".json") + ".safetensors" if is_file else f"the content of {source}"
+    if hashlib.sha256(encoded.tensors).hexdigest() != page["tensors_sha256"]:
+        raise ProfileError(f"{stored} is damaged or of another profile: it differs from what its page recorded")
+    r = tensors_from_bytes(encoded.tensors, source=stored, error=ProfileError)
+    layouts = _check_sites(page, r, stored)
+    profile = Profile(
+        speaker=page["speaker"],
+        base_fingerprint=page["base_fingerprint"],
+        amplitude=Amplitude(page["amplitude"]),
+        r={name: r[name].float() for name in page["sites"]},
+        layouts=layouts,
+        dtype=page.get("dtype") or _dtype_of(r),
+        seconds=page["seconds"],
+        supervision=page.get("supervision"),
+        objective_before=page["objective_before"],
+        objective_after=page["objective_after"],
+        guard=page.get("guard"),
+        settings=page["settings"],
+        created=page.get("created", ""),
+    )
+    if page.get("sha256", profile.sha256) != profile.sha256:
+        raise ProfileError(f"{source} is damaged: it was altered after it was written")
+    return profile
+
+
+def check_page(page: Mapping[str, Any], source: str, fingerprint: str | None) -> None:
+    """Refuse a page that is damaged, of a newer format or another model's, as ``decode`` does."""
+    version = page.get("format_version")
+    if not isinstance(version, int):
+        raise ProfileError(f"{source} is not a profile: it names no format_version")
+    if version > FORMAT_VERSION:
+        raise ProfileError(
+            f"{source} has format {version}; this version reads up to {FORMAT_VERSION}: upgrade lhuc_asr"
+        )
+    needed = _KEYS if version == _SITES_OF_VERSION_1 else _KEYS + _KEYS_SINCE_VERSION_2
+    if lacking := [key for key in needed if key not in page]:
+        raise ProfileError(f"{source} is damaged: it lacks {', '.join(lacking)}")
+    if not isinstance(page["speaker"], str):
+        raise ProfileError(f"{source} is damaged: its speaker is {page['speaker']!r}")
+    if fingerprint is not None and page["base_fingerprint"] != fingerprint:
+        raise ProfileError(
+            f"{source} (speaker {page['speaker']!r}) was learnt for model {str(page['base_fingerprint'])[:12]}, "
+            f"this model is {fingerprint[:12]}; adapt the speaker again with this model"
+        )
+    if str(page["amplitude"]) not in {kind.value for kind in Amplitude}:
+        known = ", ".join(kind.value for kind in Amplitude)
+        raise ProfileError(f"{source} has amplitude {page['amplitude']!r}; known are {known}")
+
+
+def _check_sites(page: Mapping[str, Any], r: Mapping[str, Tensor], stored: str) -> dict[str, str]:
+    """Layouts of the sites, whose shapes must be those of the tensors; in format 1 a site was its number of units."""
+    try:
+        if page["format_version"] == _SITES_OF_VERSION_1:
+            sites = {name: ([size], "*H") for name, size in page["sites"].items()}
+        else:
+            sites = {name: (site["shape"], site["layout"]) for name, site in page["sites"].items()}
+    except (AttributeError, KeyError, TypeError):
+        raise ProfileError(f"{stored}: its page does not list sites with shapes: {page['sites']!r}") from None
+    if {name: shape for name, (shape, _) in sites.items()} != {name: [*value.shape] for name, value in r.items()}:
+        raise ProfileError(f"{stored}: the tensors are not the sites that its page lists: {page['sites']}")
+    if strange := sorted({str(value.dtype).removeprefix("torch.") for value in r.values()} - DTYPES.keys()):
+        raise ProfileError(f"{stored} has tensors of {', '.join(strange)}, not of {' or '.join(DTYPES)}")
+    return {name: layout for name, (_, layout) in sites.items()}
+
+
+def _dtype_of(r: Mapping[str, Tensor]) -> str:
+    """Precision of a profile of format 1."""
+    return next((name for name, kind in DTYPES.items() if all(value.dtype is kind for value in r.values())), "float32")
 
 
 def profile_stem(speaker: str) -> str:
@@ -70,113 +204,119 @@ def profile_path(directory: Path, speaker: str) -> Path:
     return directory / f"{profile_stem(speaker)}.json"
 
 
-def remove_profile(directory: Path, speaker: str) -> None:
-    """Delete a speaker's profile, if there is one, and leave no trace of it."""
-    page = profile_path(directory, speaker)
-    for path in (page, _tensors_path(page)):
-        path.unlink(missing_ok=True)
+def save_profile(profile: Profile, directory: Path, *, dtype: str | None = None) -> Path:
+    """Write a profile, or leave what was there before; returns the path of the JSON page.
 
+    Args:
+        profile: what to write.
+        directory: where the speaker's two files go.
+        dtype: ``float32`` or ``float16``, if not the profile's own.
 
-def save_profile(profile: Profile, directory: Path) -> Path:
-    """Write a profile, tensors first, each file whole or not at all; returns the path of the JSON page."""
+    Raises:
+        ProfileError: a parameter is not a number, or too large for ``float16``.
+    """
     page = profile_path(directory, profile.speaker)
-    tensors = _tensors_path(page)
-    with atomic_path(tensors) as temporary:
-        temporary.write_bytes(save({name: r.detach().cpu().contiguous() for name, r in profile.r.items()}))
-    write_json(page, _page(profile, sha256(tensors)))
+    write_files(page, encode(profile, dtype=dtype))
     return page
 
 
-def _page(profile: Profile, digest: str) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "speaker": profile.speaker,
-        "base_fingerprint": profile.base_fingerprint,
-        "amplitude": profile.amplitude.value,
-        "sites": {name: r.shape[-1] for name, r in profile.r.items()},
-        "seconds": profile.seconds,
-        "objective_before": profile.objective_before,
-        "objective_after": profile.objective_after,
-        "settings": dict(profile.settings),
-        "tensors_sha256": digest,
-    }
-
-
-def load_profile(path: Path, *, fingerprint: str) -> Profile:
+def load_profile(path: Path, *, fingerprint: str | None) -> Profile:
     """Read a profile and check that it is whole and belongs to this model.
 
     Args:
         path: the JSON page, or the tensors file beside it.
-        fingerprint: of the model that it shall be used with.
+        fingerprint: of the model that it shall be used with; None leaves that open.
 
     Raises:
         ProfileError: a file is missing or damaged, the format is newer, or the model is another.
     """
-    page_path = path.with_name(path.name.removesuffix(".safetensors") + ".json") if path.suffix != ".json" else path
-    page = _read_page(page_path)
-    _check(page, page_path, fingerprint)
-    tensors = _tensors_path(page_path)
-    r = _read_tensors(tensors, page["tensors_sha256"])
-    if {name: [size] for name, size in page["sites"].items()} != {name: list(value.shape) for name, value in r.items()}:
-        raise ProfileError(f"{tensors}: the tensors are not the sites that {page_path.name} lists: {page['sites']}")
-    return Profile(
-        speaker=page["speaker"],
-        base_fingerprint=page["base_fingerprint"],
-        amplitude=Amplitude(page["amplitude"]),
-        r={name: r[name] for name in page["sites"]},
-        seconds=page["seconds"],
-        objective_before=page["objective_before"],
-        objective_after=page["objective_after"],
-        settings=page["settings"],
-    )
+    page_path = path if path.suffix == ".json" else path.with_name(path.name.removesuffix(".safetensors") + ".json")
+    return decode(read_files(page_path, fingerprint=fingerprint), source=str(page_path), fingerprint=fingerprint)
 
 
-def _tensors_path(page: Path) -> Path:
-    return page.with_name(page.name.removesuffix(".json") + ".safetensors")
+def remove_profile(directory: Path, speaker: str) -> None:
+    """Delete a speaker's profile, if there is one, and leave no trace of it."""
+    page = profile_path(directory, speaker)
+    for path in (page, tensors_path(page), waiting_path(page)):
+        path.unlink(missing_ok=True)
+    for left_behind in directory.glob(f"{_stage_prefix(page)}*"):
+        for path in left_behind.iterdir():
+            path.unlink(missing_ok=True)
+        left_behind.rmdir()
 
 
-def _read_page(path: Path) -> dict[str, Any]:
+def write_files(page_path: Path, encoded: Encoded) -> None:
+    """Put a page and its tensors in the place of what lies there; at any moment one of both pairs can be read."""
+    page_path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = waiting_path(page_path)
+    with tempfile.TemporaryDirectory(dir=page_path.parent, prefix=_stage_prefix(page_path)) as name:
+        tensors, page = Path(name, "tensors"), Path(name, "page")
+        tensors.write_bytes(encoded.tensors)
+        page.write_text(json.dumps(encoded.page, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        try:
+            tensors.replace(waiting)
+            page.replace(page_path)
+        except BaseException:
+            waiting.unlink(missing_ok=True)
+            raise
+        waiting.replace(tensors_path(page_path))
+
+
+def read_files(page_path: Path, *, fingerprint: str | None = None) -> Encoded:
+    """The page and the tensors that belong together, also while another process replaces both.
+
+    Raises:
+        ProfileError: as ``load_profile``.
+    """
+    page = read_page(page_path, fingerprint=fingerprint)
+    while True:
+        found = [_content(path) for path in (waiting_path(page_path), tensors_path(page_path))]
+        for content in found:
+            if content is not None and hashlib.sha256(content).hexdigest() == page["tensors_sha256"]:
+                return Encoded(page, content)
+        before, page = page, read_page(page_path, fingerprint=fingerprint)
+        if page == before:
+            tensors = tensors_path(page_path)
+            if found[-1] is None:
+                raise ProfileError(f"the profile's tensors {tensors} are missing")
+            return Encoded(page, found[-1])  # for `decode` to refuse
+
+
+def read_page(path: Path, *, fingerprint: str | None = None) -> dict[str, Any]:
+    """The page alone.
+
+    Raises:
+        ProfileError: there is none, or it is damaged, of a newer format or another model's.
+    """
     try:
         page = read_json(path)
     except FileNotFoundError:
         raise ProfileError(f"no profile at {path}") from None
     except (ValueError, OSError) as error:
         raise ProfileError(f"{path} is damaged: {error}") from error
-    if not isinstance(page, dict) or not isinstance(page.get("format_version"), int):
+    if not isinstance(page, dict):
         raise ProfileError(f"{path} is not a profile: it names no format_version")
+    check_page(page, str(path), fingerprint)
     return page
 
 
-def _check(page: dict[str, Any], path: Path, fingerprint: str) -> None:
-    if page["format_version"] > FORMAT_VERSION:
-        raise ProfileError(
-            f"{path} has format {page['format_version']}; this version reads up to {FORMAT_VERSION}: upgrade lhuc_asr"
-        )
-    lacking = [key for key in _KEYS if key not in page]
-    if lacking:
-        raise ProfileError(f"{path} is damaged: it lacks {', '.join(lacking)}")
-    if page["base_fingerprint"] != fingerprint:
-        raise ProfileError(
-            f"{path} (speaker {page['speaker']!r}) was learnt for model {page['base_fingerprint'][:12]}, "
-            f"this model is {fingerprint[:12]}; adapt the speaker again with this model"
-        )
-    if page["amplitude"] not in {kind.value for kind in Amplitude}:
-        known = ", ".join(kind.value for kind in Amplitude)
-        raise ProfileError(f"{path} has amplitude {page['amplitude']!r}; known are {known}")
+def tensors_path(page: Path) -> Path:
+    """Where the tensors of a page lie."""
+    return page.with_name(page.name.removesuffix(".json") + ".safetensors")
 
 
-_KEYS = (
-    *("speaker", "base_fingerprint", "amplitude", "sites", "seconds"),
-    *("objective_before", "objective_after", "settings", "tensors_sha256"),
-)
+def waiting_path(page: Path) -> Path:
+    """Where new tensors wait until their page is in place."""
+    return page.with_name(f".{page.name.removesuffix('.json')}.next.safetensors")
 
 
-def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ProfileError(f"the profile's tensors {path} are missing")
-    if sha256(path) != digest:
-        raise ProfileError(f"{path} is damaged or of another profile: its content differs from what its page recorded")
+def _stage_prefix(page: Path) -> str:
+    """How folders begin in which a pair is written; what a killed process left can be told by it."""
+    return f".{hashlib.sha256(page.name.encode()).hexdigest()[:24]}."
+
+
+def _content(path: Path) -> bytes | None:
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise ProfileError(f"{path} is damaged: {error}") from error
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
