@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole main job on speech that the recipe makes itself: prepare, train, adapt, score.
 #
-#   bash recipes/demo/run.sh                       about 8 minutes on 2 cores, after the set-up
+#   bash recipes/demo/run.sh                       about 5 minutes on 2 cores, after the set-up
 #   bash recipes/demo/run.sh --size smallest       about a minute; its figures mean nothing
 #   bash recipes/demo/run.sh --stage adapt adapt.num_epochs=1
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
