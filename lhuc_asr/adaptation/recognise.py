@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from lhuc_asr.adaptation.keys import Feats
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.errors import DecodingError, ProfileError
-from lhuc_asr.files import sha256
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path
 from lhuc_asr.progress import track
@@ -71,9 +69,9 @@ class ProfileFolder:
             raise ProfileError(f"'{directory}' holds no profile of any speaker asked for ({names}){advice}")
         return ProfileFolder(directory, fingerprint, found)
 
-    def manifest(self) -> dict[str, Any]:
-        """Speaker -> SHA-256 of the profile's page, which names that of its tensors: which profiles were used."""
-        return {speaker: sha256(profile_path(self.directory, speaker)) for speaker in self.profiles}
+    def manifest(self) -> dict[str, str]:
+        """Speaker -> SHA-256 of the profile, of all that decides how the speaker is recognised."""
+        return {speaker: profile.sha256 for speaker, profile in self.profiles.items()}
 
 
 def recognise(

@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_adapting(parser, data="the speakers' speech", out="where profiles and words go")
     parser.add_argument("--no-second-pass", action="store_true", help="stop when the profiles are written")
-    add_overrides(parser)
+    add_overrides(parser, such_as="adapt.lr=0.4, lhuc.amplitude=sigmoid2 or protocol=enrolment")
     return parser
 
 
@@ -181,14 +181,16 @@ class _Report:
         return self.session.settings.adapt.supervision.name == "oracle"
 
     def _facts(self) -> dict[str, Any]:
-        from lhuc_asr.files import sha256
         from lhuc_asr.parallel import peak_memory_gb
+        from lhuc_asr.profiles.format import load_profile
 
+        fingerprint = self.session.system.fingerprint
+        profiles = {result.speaker: load_profile(result.profile, fingerprint=fingerprint) for result in self.results}
         return {
             "settings": self.session.settings.plain(),
             "oracle": self._is_oracle,
-            "model_fingerprint": self.session.system.fingerprint,
-            "profiles": {result.speaker: sha256(result.profile) for result in self.results},
+            "model_fingerprint": fingerprint,
+            "profiles": {speaker: profile.sha256 for speaker, profile in profiles.items()},
             "speed": {stage: speed.real_time_factor for stage, speed in self.session.speed.items()},
             "peak_memory_gb": round(peak_memory_gb(), 2),
             "failed_speakers": self.failed,
@@ -197,7 +199,8 @@ class _Report:
 
     def _print_end(self) -> None:
         for stage, speed in self.session.speed.items():
-            print(f"{stage.replace('_', ' ')}: {speed}")
+            text = str(speed) if stage != "update" else f"real-time factor {speed.real_time_factor:.4f}"
+            print(f"{stage.replace('_', ' ')}: {text}")
         if self.failed:
             print(f"{len(self.failed)} of {len(self.manifest.speakers)} speakers failed:")
             for speaker, reason in self.failed.items():

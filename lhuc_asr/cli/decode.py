@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         parser, data="the speech", out="where the words go", keep_going="leave out utterances whose audio is bad"
     )
     parser.add_argument("--profiles", metavar="DIR", type=Path, help="profiles of lhuc-adapt, used speaker by speaker")
-    add_overrides(parser)
+    add_overrides(parser, such_as="decoding.beam=16 or decoding=fast")
     return parser
 
 
@@ -41,13 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     manifest = chosen_speech(args, all_by_default=True)
     folder = _profiles(args, system, manifest.speakers)
-    digests = folder.manifest()  # now, for another command may replace profiles meanwhile
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
     _check_usable(args, speech)
     found = recognise(system, speech.feats, manifest.speaker_of, folder.profiles, num_jobs=config.runtime.jobs)
     write_hypotheses(args.out, found.hypotheses.values())
-    _report(args, system, digests, speech, found)
+    _report(args, system, folder, speech, found)
     return SOME_FAILED if found.failed else OK
 
 
@@ -79,11 +78,7 @@ def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
 
 
 def _report(
-    args: argparse.Namespace,
-    system: AcousticSystem,
-    digests: Mapping[str, str],
-    speech: UsableSpeech,
-    found: Recognition,
+    args: argparse.Namespace, system: AcousticSystem, folder: ProfileFolder, speech: UsableSpeech, found: Recognition
 ) -> None:
     """The page that names what was used, and what was found for people."""
     from lhuc_asr.files import write_json
@@ -93,7 +88,7 @@ def _report(
 
     page = {
         "model_fingerprint": system.fingerprint,
-        "profiles": dict(digests),
+        "profiles": folder.manifest(),
         "decoding": to_plain(system.decoding),
         "failed_utterances": {**speech.unusable, **found.failed},
         "real_time_factor": found.speed.real_time_factor,

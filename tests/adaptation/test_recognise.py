@@ -15,10 +15,9 @@ from lhuc_asr.adaptation import recognise as module
 from lhuc_asr.adaptation.recognise import ProfileFolder, recognise
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.errors import DecodingError, ProfileError
-from lhuc_asr.files import sha256
 from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.models.dnn import Dnn, DnnConfig
-from lhuc_asr.profiles.format import Profile, profile_path, save_profile
+from lhuc_asr.profiles.format import Profile, save_profile
 
 FINGERPRINT = "f" * 64
 
@@ -33,7 +32,8 @@ def test_profiles_are_found_by_any_id_and_named_by_content(speaker: str, tmp_pat
     save_profile(profile(speaker), tmp_path)
     folder = ProfileFolder.open(tmp_path, (speaker, "nobody"), fingerprint=FINGERPRINT)
     assert list(folder.profiles) == [speaker]
-    assert folder.manifest() == {speaker: sha256(profile_path(tmp_path, speaker))}
+    assert folder.manifest() == {speaker: profile(speaker).sha256}
+    assert folder.manifest() != {speaker: profile(speaker, 0.5).sha256}
 
 
 def test_a_folder_without_a_profile_of_these_speakers_is_refused(tmp_path: Path) -> None:

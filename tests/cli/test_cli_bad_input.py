@@ -206,7 +206,7 @@ def test_a_model_with_a_missing_or_altered_file_is_refused(
     ("key", "value", "said"),
     [
         ("base_fingerprint", "0" * 64, "was learnt for model 000000000000, this model is"),
-        ("format_version", 99, "has format 99; this version reads up to 1: upgrade lhuc_asr"),
+        ("format_version", 99, "has format 99; this version reads up to 2: upgrade lhuc_asr"),
         ("amplitude", "tanh", "has amplitude 'tanh'; known are exp, sigmoid2"),
         ("tensors_sha256", "0" * 64, "is damaged or of another profile"),
     ],

@@ -13,7 +13,7 @@ from tones import TESTED, Adapted, Run, TinyWorld, add_speaker, flags_of
 
 from lhuc_asr.cli.decode import build_parser, main
 from lhuc_asr.decoding.hypothesis import read_hypotheses
-from lhuc_asr.files import sha256
+from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import load_system
 
 
@@ -54,7 +54,8 @@ def test_profiles_make_a_difference_and_are_named_by_their_content(
     assert words_of(tmp_path) == words_of(adapted.out / "adapted") != words_of(adapted.out / "si")
     names = {"eve": "eve.json", "12_3": "12_3.json", "José": "Jos%C3%A9.json"}
     page = page_of(tmp_path)
-    assert page["profiles"] == {speaker: sha256(profiles / name) for speaker, name in names.items()}
+    stored = {name: load_profile(profiles / file, fingerprint=None) for name, file in names.items()}
+    assert page["profiles"] == {name: profile.sha256 for name, profile in stored.items()}
     second_pass = json.loads((adapted.out / "results.json").read_text())
     assert page["profiles"] == second_pass["profiles"]
     assert page["model_fingerprint"] == second_pass["model_fingerprint"]
