@@ -75,10 +75,13 @@ def command_parser(verb: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def add_overrides(parser: argparse.ArgumentParser, *, such_as: str = "adapt.lr=0.4 or model=dnn_paper") -> None:
     """Let the command take settings as ``key=value``, before, after and between its flags."""
     parser.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="settings, such as adapt.lr=0.4 or model=dnn_paper"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        help=f"settings, such as {such_as}; all of them, as they were used, are in config.yaml of --out",
     )
 
 

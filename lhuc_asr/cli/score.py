@@ -49,9 +49,22 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         help="a system, and its directory of hypotheses or file of lines: UTTERANCE WORDS; repeatable",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where trn, ctm, results.json, PNG go")
-    parser.add_argument("--utt2spk", metavar="FILE", type=Path, help="lines: UTTERANCE SPEAKER; needed beside a text")
-    parser.add_argument("--profiles", metavar="DIR", type=Path, help="profiles whose scales the picture shall show")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="where results.json, pictures and the files for sclite (trn, ctm, stm) go",
+    )
+    parser.add_argument(
+        "--utt2spk",
+        metavar="FILE",
+        type=Path,
+        help="lines: UTTERANCE SPEAKER; where --ref is a text and no file utt2spk lies beside it",
+    )
+    parser.add_argument(
+        "--profiles", metavar="DIR", type=Path, help="profiles whose scales the picture of two systems shall show"
+    )
     parser.add_argument("--alignments", action="store_true", help="write every utterance word by word")
     parser.add_argument("--cer", action="store_true", help="count characters instead of words")
     parser.add_argument("--normalise", action="store_true", help="upper-case both sides and drop punctuation")
@@ -235,17 +248,12 @@ def _write_reports(
 def _scales(directory: Path) -> dict[str, dict[str, Any]]:
     """Speaker -> site -> amplitudes, of all profiles in a directory."""
     from lhuc_asr.errors import ProfileError
-    from lhuc_asr.files import read_json
     from lhuc_asr.profiles.format import load_profile
 
     scales = {}
-    for tensors in sorted(directory.glob("*.safetensors")):
-        try:
-            fingerprint = read_json(tensors.with_suffix(".json"))["base_fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ProfileError(f"no readable profile beside {str(tensors)!r}: {error}") from error
-        profile = load_profile(tensors, fingerprint=fingerprint)
-        scales[profile.speaker] = {site: scale.numpy() for site, scale in profile.adapter().scales().items()}
+    for page in sorted(directory.glob("*.json")):
+        profile = load_profile(page, fingerprint=None)
+        scales[profile.speaker] = {site: scale.flatten().numpy() for site, scale in profile.adapter().scales().items()}
     if not scales:
-        raise ProfileError(f"no profiles (*.safetensors) in {str(directory)!r}")
+        raise ProfileError(f"no profiles in {str(directory)!r}")
     return scales

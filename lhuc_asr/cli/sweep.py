@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         "not done again, also those of earlier sweeps into the same directory.",
     )
     add_adapting(parser, data="the speakers' speech and transcripts", out="where points, figures and pictures go")
-    add_overrides(parser)
+    add_overrides(parser, such_as="adapt.num_epochs=1,2,3 or lhuc.amplitude=exp,relu")
     return parser
 
 

@@ -25,16 +25,23 @@ def build_parser() -> argparse.ArgumentParser:
         "A run that was broken off goes on where it stopped.",
     )
     parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="transcribed speech to train on")
-    parser.add_argument("--lexicon", metavar="FILE", type=Path, required=True, help="pronunciations, a line each")
+    parser.add_argument(
+        "--lexicon", metavar="FILE", type=Path, required=True, help="pronunciations, lines: WORD PHONE PHONE ..."
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the model directory goes")
     parser.add_argument(
-        "--dev", metavar="DIR", type=Path, help="speech to tune the decoding settings on; never test data"
+        "--dev", metavar="DIR", type=Path, help="transcribed speech to tune the decoding settings on; never test data"
     )
     language = parser.add_mutually_exclusive_group()
-    language.add_argument("--text", metavar="FILE", type=Path, help="sentences for the language model, a line each")
-    language.add_argument("--arpa", metavar="FILE", type=Path, help="a language model to use as it is")
+    language.add_argument(
+        "--text",
+        metavar="FILE",
+        type=Path,
+        help="sentences for the language model, a line each; without it, the transcripts",
+    )
+    language.add_argument("--arpa", metavar="FILE", type=Path, help="a language model (ARPA) to use as it is")
     add_allow_commands(parser)
-    add_overrides(parser)
+    add_overrides(parser, such_as="model=dnn_paper or lm.order=2")
     return parser
 
 
