@@ -35,6 +35,10 @@ class SiteError(LhucError, ValueError):
     """A layer cannot carry LHUC scales, or a pattern names no layer."""
 
 
+class FoldError(LhucError, ValueError):
+    """Scales cannot become part of a net's weights, or the exported net gives other numbers."""
+
+
 class ProfileError(LhucError, ValueError):
     """A profile is missing, damaged, of a newer format, or belongs to another model."""
 
