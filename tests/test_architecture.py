@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "models": BASE,
     "lhuc": BASE,
     "profiles": BASE | {"lhuc"},
+    "pretrained": BASE | {"lang", "lhuc"},
     "hmm": BASE | {"data", "features", "lang"},
     "decoding": BASE | {"hmm", "lang"},
     "scoring": BASE | {"decoding", "lang"},
