@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._model import open_model
 from lhuc_asr.cli._speech import chosen_speech, usable_speech
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
-    from lhuc_asr.cli._model import open_model
-
     system, config = open_model(args.model, args.overrides)
     from lhuc_asr.adaptation.session import AdaptationSession
     from lhuc_asr.config.build import adaptation_settings

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._model import open_model
 from lhuc_asr.cli._speech import add_speech, chosen_speech, usable_speech
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
-    from lhuc_asr.cli._model import open_model
-
     system, config = open_model(args.model, args.overrides)
     from lhuc_asr.adaptation.recognise import recognise
     from lhuc_asr.decoding.hypothesis import write_hypotheses

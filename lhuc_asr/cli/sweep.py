@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._model import load_model, settings_of
 from lhuc_asr.cli._speech import chosen_speech, usable_speech
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(build_parser(), argv)
     from lhuc_asr.config.sweep import grid
 
-    first = grid(args.overrides)[0]
-    from lhuc_asr.cli._model import load_model, settings_of
-
+    first = grid(args.overrides)[0]  # a mistake at any point is told before the model is read
     system, config = load_model(args.model, first.overrides)
     points = grid(args.overrides, given=settings_of(system))
     manifest = chosen_speech(args)
