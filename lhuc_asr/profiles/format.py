@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -239,10 +241,11 @@ def remove_profile(directory: Path, speaker: str) -> None:
     page = profile_path(directory, speaker)
     for path in (page, tensors_path(page), waiting_path(page)):
         path.unlink(missing_ok=True)
-    for left_behind in directory.glob(f"{_stage_prefix(page)}*"):
-        for path in left_behind.iterdir():
-            path.unlink(missing_ok=True)
-        left_behind.rmdir()
+    if directory.is_dir():
+        with os.scandir(directory) as entries:
+            left_behind = [entry.path for entry in entries if entry.name.startswith(_stage_prefix(page))]
+        for path in left_behind:
+            shutil.rmtree(path)
 
 
 def write_files(page_path: Path, encoded: Encoded) -> None:

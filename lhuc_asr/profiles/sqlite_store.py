@@ -1,6 +1,10 @@
 """Profiles in one SQLite file: quick to open, to list and to carry away; written by several processes in turn.
 
 What is written survives a killed process; only a loss of power may undo the last changes, never half of one.
+
+SQLite's ``secure_delete`` zeroes what is deleted, but not the copies that it left on other pages when it rearranged
+them. So rows that tell of a speaker are never rearranged: they are only appended, and zeroed in place when the speaker
+is deleted. The index of the ids, which is rearranged, is built anew then; zeroed rows are swept out when they are most.
 """
 
 from __future__ import annotations
@@ -24,11 +28,18 @@ _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 PRAGMA journal_mode = WAL;
-CREATE TABLE speakers (number INTEGER PRIMARY KEY, speaker BLOB NOT NULL UNIQUE, current INTEGER NOT NULL);
+CREATE TABLE speakers (number INTEGER PRIMARY KEY, speaker BLOB NOT NULL);
+CREATE INDEX who ON speakers (speaker);
+CREATE TABLE current (owner INTEGER PRIMARY KEY, version INTEGER NOT NULL);
 CREATE TABLE versions (
-    owner INTEGER NOT NULL, version INTEGER NOT NULL, page TEXT NOT NULL, tensors BLOB NOT NULL, UNIQUE (owner, version)
+    owner INTEGER NOT NULL, version INTEGER NOT NULL, page BLOB NOT NULL, tensors BLOB NOT NULL, UNIQUE (owner, version)
 );
 """
+_OVERWRITE = (
+    "UPDATE versions SET page = zeroblob(length(page)), tensors = zeroblob(length(tensors)) WHERE owner = ?",
+    "UPDATE speakers SET speaker = zeroblob(length(speaker)) WHERE number = ?",
+    "DELETE FROM current WHERE owner = ?",
+)
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes."""
 
@@ -65,15 +76,16 @@ class SqliteBackend:
     def speakers(self) -> Sequence[str]:
         """Everybody, from the small table."""
         with self._reading() as connection:
-            return sorted(speaker.decode() for (speaker,) in connection.execute("SELECT speaker FROM speakers"))
+            rows = connection.execute("SELECT speaker FROM current JOIN speakers ON number = owner")
+            return sorted(row[1:].decode() for (row,) in rows)
 
     def numbers(self, speaker: str) -> Numbers | None:
         """Both tables in one look."""
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT v.version, s.current FROM speakers s JOIN versions v ON v.owner = s.number "
-                "WHERE s.speaker = ? ORDER BY v.version",
-                (speaker.encode(),),
+                "SELECT v.version, c.version FROM speakers JOIN current c ON c.owner = number "
+                "JOIN versions v ON v.owner = number WHERE speaker = ? ORDER BY v.version",
+                (_key(speaker),),
             ).fetchall()
         return Numbers(tuple(version for version, _ in rows), rows[0][1]) if rows else None
 
@@ -81,9 +93,9 @@ class SqliteBackend:
         """One row."""
         with self._reading() as connection:
             row = connection.execute(
-                "SELECT v.page, v.tensors FROM speakers s "
-                "JOIN versions v ON v.owner = s.number AND v.version = coalesce(?, s.current) WHERE s.speaker = ?",
-                (version, speaker.encode()),
+                "SELECT page, tensors FROM speakers JOIN current c ON c.owner = number "
+                "JOIN versions v ON v.owner = number AND v.version = coalesce(?, c.version) WHERE speaker = ?",
+                (version, _key(speaker)),
             ).fetchone()
         return None if row is None else Encoded(json.loads(row[0]), row[1])
 
@@ -95,21 +107,22 @@ class SqliteBackend:
                 return _insert(connection, speaker, History({1: encoded}, 1))
             (last,) = connection.execute("SELECT max(version) FROM versions WHERE owner = ?", (owner,)).fetchone()
             _insert_version(connection, owner, last + 1, encoded)
-            connection.execute("UPDATE speakers SET current = ? WHERE number = ?", (last + 1, owner))
+            connection.execute("UPDATE current SET version = ? WHERE owner = ?", (last + 1, owner))
             return int(last) + 1
 
     def make_current(self, speaker: str, version: int) -> bool:
         """The speaker points to another row."""
         with self._writing() as connection:
+            owner = _owner(connection, speaker)
             changed = connection.execute(
-                "UPDATE speakers SET current = ?1 WHERE speaker = ?2 "
-                "AND EXISTS (SELECT 1 FROM versions WHERE owner = number AND version = ?1)",
-                (version, speaker.encode()),
+                "UPDATE current SET version = ?2 WHERE owner = ?1 "
+                "AND EXISTS (SELECT 1 FROM versions WHERE owner = ?1 AND version = ?2)",
+                (owner, version),
             )
             return changed.rowcount > 0
 
     def remove(self, speaker: str) -> bool:
-        """Overwrite the rows with zeros and empty the log of changes, so that no file holds a byte of them.
+        """Overwrite the rows with zeros, then empty the log of changes, so that no file holds a byte of them.
 
         Raises:
             ProfileError: the rows are gone, but another process reads for so long that the log cannot be emptied.
@@ -117,8 +130,10 @@ class SqliteBackend:
         with self._writing() as connection:
             owner = _owner(connection, speaker)
             if owner is not None:
-                connection.execute("DELETE FROM versions WHERE owner = ?", (owner,))
-                connection.execute("DELETE FROM speakers WHERE number = ?", (owner,))
+                for overwrite in _OVERWRITE:
+                    connection.execute(overwrite, (owner,))
+                connection.execute("REINDEX who")
+        self._sweep()
         self._empty_log(speaker)
         return owner is not None
 
@@ -141,6 +156,18 @@ class SqliteBackend:
             if self._connection is not None and self._process == os.getpid():
                 self._connection.close()
             self._connection = None
+
+    def _sweep(self) -> None:
+        """Write the database anew when most of its rows are zeroed ones."""
+        with self._reading() as connection:
+            (zeroed, alive) = connection.execute(
+                "SELECT (SELECT count(*) FROM speakers) - (SELECT count(*) FROM current), count(*) FROM current"
+            ).fetchone()
+            if zeroed > alive:
+                with self._writing():
+                    connection.execute("DELETE FROM versions WHERE owner NOT IN (SELECT owner FROM current)")
+                    connection.execute("DELETE FROM speakers WHERE number NOT IN (SELECT owner FROM current)")
+                connection.execute("VACUUM")
 
     def _empty_log(self, speaker: str) -> None:
         with self._reading() as connection:
@@ -185,7 +212,7 @@ class SqliteBackend:
                 uri, uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
             self._check(connection)
-            for pragma in ("secure_delete = ON", "synchronous = NORMAL", "temp_store = MEMORY"):
+            for pragma in ("secure_delete = ON", "synchronous = NORMAL"):
                 connection.execute(f"PRAGMA {pragma}")
             self._connection = connection
         return self._connection
@@ -201,21 +228,26 @@ class SqliteBackend:
         raise ProfileError(f"'{self.path}' has format {version}; this version reads up to {_VERSION}: upgrade lhuc_asr")
 
 
+def _key(speaker: str) -> bytes:
+    """The id as a row holds it; no row of zeros can be one."""
+    return b"\x01" + speaker.encode()
+
+
 def _owner(connection: sqlite3.Connection, speaker: str) -> int | None:
-    row = connection.execute("SELECT number FROM speakers WHERE speaker = ?", (speaker.encode(),)).fetchone()
+    row = connection.execute("SELECT number FROM speakers WHERE speaker = ?", (_key(speaker),)).fetchone()
     return None if row is None else int(row[0])
 
 
 def _insert(connection: sqlite3.Connection, speaker: str, history: History) -> int:
     """A new speaker with all versions; returns the current number."""
-    row = (speaker.encode(), history.current)
-    owner = connection.execute("INSERT INTO speakers (speaker, current) VALUES (?, ?)", row).lastrowid
+    owner = connection.execute("INSERT INTO speakers (speaker) VALUES (?)", (_key(speaker),)).lastrowid
     assert owner is not None
+    connection.execute("INSERT INTO current VALUES (?, ?)", (owner, history.current))
     for number, encoded in history.versions.items():
         _insert_version(connection, owner, number, encoded)
     return history.current
 
 
 def _insert_version(connection: sqlite3.Connection, owner: int, number: int, encoded: Encoded) -> None:
-    page = json.dumps(encoded.page, ensure_ascii=False)
+    page = json.dumps(encoded.page, ensure_ascii=False).encode()
     connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", (owner, number, page, encoded.tensors))
