@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
 from lhuc_asr.lhuc.example import Example, tensors_of
@@ -109,11 +108,11 @@ def trace_sites(model: nn.Module, sites: Sequence[Site], example: Example) -> Tr
     """
     recorder = _Recorder()
 
-    def note(site: Site, output: Tensor, packed: PackedSequence | None) -> Tensor:
+    def note(site: Site, output: Tensor, rows: object | None) -> Tensor:
         with recorder.paused():
             numbers = torch.arange(site.num_units, dtype=torch.float32, device=output.device).reshape(site.units)
             ones = torch.ones(output.shape, device=output.device)
-            labels = site.layout.scale(ones, numbers) if packed is None else ones * numbers
+            labels = site.layout.scale(ones, numbers) if rows is None else ones * numbers
             after = output.view_as(output)
         recorder.steps.append(Scaled(site, output, after, labels))
         return after
