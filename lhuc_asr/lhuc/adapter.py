@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
+from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_parameters
-from lhuc_asr.lhuc.hooks import attached_scales, bare, refuse_attached
+from lhuc_asr.lhuc.hooks import attached_scales, bare
 from lhuc_asr.lhuc.layout import Layout
 from lhuc_asr.lhuc.probe import proved_at_first_use
 from lhuc_asr.lhuc.sites import Site
@@ -23,6 +23,10 @@ class LhucAdapter:
         r: site name -> (H,) or (C, F) parameters; copied, so that two adapters never share memory.
         kind: how they become factors.
         layouts: site name -> where its units lie in its output; ``*H`` (the last dimension) for those not named.
+        shared: names of sites that may run several times in a pass.
+
+    Raises:
+        SiteError: r names no site at all, so that nothing would be scaled.
 
     Example:
         >>> from lhuc_asr.lhuc.finding import find_sites
@@ -41,11 +45,16 @@ class LhucAdapter:
         r: Mapping[str, Tensor],
         kind: Amplitude = Amplitude.exp,
         layouts: Mapping[str, Layout] | None = None,
+        shared: Collection[str] = (),
     ) -> None:
+        if not r:
+            raise SiteError("an adapter needs at least one site; with none it would do nothing")
         self.kind = kind
         self.r = {name: nn.Parameter(value.detach().clone()) for name, value in r.items()}
         given = layouts or {}
-        self.sites = tuple(Site(name, tuple(v.shape), given.get(name, Layout())) for name, v in self.r.items())
+        self.sites = tuple(
+            Site(name, tuple(value.shape), given.get(name, Layout()), name in shared) for name, value in self.r.items()
+        )
 
     @classmethod
     def identity(
@@ -55,7 +64,7 @@ class LhucAdapter:
         kind = Amplitude(amplitude)
         like = like_parameters(model)
         r = {site.name: identity_parameters(site.units, kind, like) for site in sites}
-        return cls(r, kind, {site.name: site.layout for site in sites})
+        return cls(r, kind, {site.name: site.layout for site in sites}, {site.name for site in sites if site.shared})
 
     @property
     def num_parameters(self) -> int:
@@ -75,25 +84,25 @@ class LhucAdapter:
         """Scale the sites' outputs inside the block; afterwards, also after an exception, no trace is left.
 
         Args:
-            model: the net, also inside `DistributedDataParallel`. A net that shall be compiled is compiled inside the
-                block.
+            model: the net, also inside `DistributedDataParallel` or `torch.compile`, which compiles it anew.
             prove: at the first call of the net with these sites, shake every site on that input and demand that the
-                output moves (`lhuc_asr.lhuc.probe.prove_sites_act` proves more, and beforehand).
+                output moves (`lhuc_asr.lhuc.probe.prove_sites_act` proves more, and beforehand; compiled code is not
+                proved otherwise).
 
         Raises:
-            SiteError: the net lacks a site, an adapter is attached to it already, or a site does not act.
+            SiteError: the net lacks a site, an adapter is attached to it already, or a site does not act; at the end
+                of the block, some sites have run and others not.
         """
         net = bare(model)
-        refuse_attached(net)
         with attached_scales(net, self.sites, self._multiply), proved_at_first_use(net, self.sites, when=prove):
             yield model
 
-    def _multiply(self, site: Site, output: Tensor, packed: PackedSequence | None) -> Tensor:
+    def _multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
         factors = amplitude(self.r[site.name], self.kind)
-        return site.layout.scale(output, factors) if packed is None else output * factors.to(output.dtype)
+        return site.layout.scale(output, factors) if utterance_of_row is None else output * factors.to(output.dtype)
 
 
 def like_parameters(model: nn.Module) -> Tensor:
     """An empty tensor on the net's device; single precision, or double where the net has it."""
-    first = next(model.parameters(), torch.empty(0))
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return torch.empty(0, device=first.device, dtype=torch.promote_types(first.dtype, torch.float32))

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from lhuc_asr.errors import SiteError, SpeakerError, nearest
+from lhuc_asr.errors import SiteError, SpeakerError
 from lhuc_asr.lhuc.adapter import LhucAdapter, like_parameters
-from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_parameters
-from lhuc_asr.lhuc.hooks import attached_scales, bare, refuse_attached
+from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_r
+from lhuc_asr.lhuc.hooks import attached_scales, bare
 from lhuc_asr.lhuc.probe import proved_at_first_use
+from lhuc_asr.lhuc.rows import SpeakerRows
+from lhuc_asr.lhuc.selection import Selection, Selections
 from lhuc_asr.lhuc.sites import Site
-
-_SPEAKER_INDEPENDENT = 0
 
 
 class SpeakerScales(Protocol):
-    """What a bank takes in; `lhuc_asr.profiles.format.Profile` is one."""
+    """What a bank takes in; `lhuc_asr.profiles.profile.Profile` is one."""
 
     @property
     def speaker(self) -> str:
@@ -34,26 +31,21 @@ class SpeakerScales(Protocol):
         """The speaker's parameters."""
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """Whose utterances a thread is just computing."""
-
-    rows: Tensor
-    num_rows: tuple[int, ...] | None
-
-
 class SpeakerBank(nn.Module):
     """Tables of parameters, a row for every speaker and row 0 for the speaker-independent net.
 
     Utterances are given their speakers per thread, inside ``with bank.speakers([...])``; there is no global active
-    speaker. A speaker who is put in again gets a fresh row, and a row is used anew only when no batch reads it any
-    longer, so that a batch under way never sees half of a change.
+    speaker, and threads never mix. Tasks of asyncio share a thread: inside the block a task must not await; if it
+    does, others that name speakers or call the net meanwhile are refused (compiled code cannot check the latter).
+    A speaker who is put in again gets a fresh row, and a row is used anew only when no batch reads it any longer, so
+    that a batch under way never sees half of a change.
 
     Args:
         sites: what is scaled; utterances must be told apart (``B`` or ``N`` in the layouts) for batches of several.
         kind: how parameters become factors.
         like: device and precision of the tables.
-        capacity: rows for speakers; the tables grow when they are full. A compiled net is compiled anew only then.
+        capacity: rows for speakers; the tables grow when they are full. Only then is a compiled net compiled anew, and
+            only then are the parameters replaced, which an optimiser does not notice.
 
     Attributes:
         tables: for each site (rows, H) or (rows, C, F) parameters; not trained unless `requires_grad_` is called.
@@ -77,17 +69,18 @@ class SpeakerBank(nn.Module):
         capacity: int = 16,
     ) -> None:
         super().__init__()
+        if not sites or len({site.name for site in sites}) < len(sites):
+            raise SiteError(f"a bank needs at least one site, and each once, got {[site.name for site in sites]}")
         self.sites, self.kind = tuple(sites), kind
-        start = identity_parameters((), kind, torch.empty(0) if like is None else like)
-        self.tables = nn.ParameterList(start.repeat(1 + capacity, *site.units) for site in self.sites)
+        start = torch.empty(0) if like is None else like
+        self.tables = nn.ParameterList(
+            start.new_full((1 + capacity, *site.units), identity_r(kind)) for site in self.sites
+        )
         self.requires_grad_(False)
         self._place = {site.name: place for place, site in enumerate(self.sites)}
-        self._row_of: dict[str, int] = {}
-        self._free = list(range(capacity, 0, -1))
-        self._readers: Counter[int] = Counter()
-        self._left: set[int] = set()
-        self._lock = threading.RLock()
-        self._local = threading.local()
+        self._rows = SpeakerRows(1 + capacity, self._clear)
+        self._selections = Selections()
+        self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
 
     @classmethod
     def identity(
@@ -100,7 +93,7 @@ class SpeakerBank(nn.Module):
         """A bank whose speakers all begin with the speaker-independent net."""
         names = list(dict.fromkeys(speakers))
         bank = cls(sites, Amplitude(amplitude), like_parameters(bare(model)), capacity=max(1, len(names)))
-        start = LhucAdapter.identity(model, sites, amplitude)
+        start = bank.adapter(None)
         for name in names:
             bank.put(name, start)
         return bank
@@ -118,8 +111,13 @@ class SpeakerBank(nn.Module):
 
         Raises:
             SiteError: there is no profile, or they differ in amplitude or sites.
+            SpeakerError: two profiles are of one speaker.
         """
-        adapters = {profile.speaker: profile.adapter() for profile in profiles}
+        adapters: dict[str, LhucAdapter] = {}
+        for profile in profiles:
+            if profile.speaker in adapters:
+                raise SpeakerError(f"two profiles of speaker {profile.speaker!r} were given; a bank takes one of each")
+            adapters[profile.speaker] = profile.adapter()
         if not adapters:
             raise SiteError(
                 "a bank needs at least one profile to know its sites; SpeakerBank(sites) makes an empty one"
@@ -132,15 +130,15 @@ class SpeakerBank(nn.Module):
         return bank
 
     def __contains__(self, speaker: object) -> bool:
-        return speaker in self._row_of
+        return speaker in self._rows.as_dict()
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return len(self._rows.as_dict())
 
     @property
     def known(self) -> tuple[str, ...]:
         """The speakers, in the order in which they came."""
-        return tuple(self._row_of)
+        return tuple(self._rows.as_dict())
 
     def put(self, speaker: str, adapter: LhucAdapter) -> None:
         """Take a speaker in, or give a known one other parameters; batches under way keep the old ones.
@@ -149,38 +147,42 @@ class SpeakerBank(nn.Module):
             SiteError: the adapter has another amplitude or other sites than the bank.
         """
         self._require_same(speaker, adapter)
-        with self._lock, torch.no_grad():
-            if not self._free:
-                self._grow()
-            row = self._free.pop()
+
+        def fill(row: int) -> None:
             for site, table in zip(self.sites, self.tables, strict=True):
                 table[row].copy_(adapter.r[site.name])
-            self._leave(self._row_of.get(speaker))
-            self._row_of[speaker] = row
+
+        with self._rows.lock, torch.inference_mode(False), torch.no_grad():
+            if self._rows.is_full:
+                self._resize(2 * self._rows.num_rows)
+                self._rows.extend(2 * self._rows.num_rows)
+            self._rows.put(speaker, fill)
 
     def evict(self, speaker: str) -> None:
-        """Forget a speaker; the others are not touched.
+        """Forget a speaker, whose row is wiped once no batch reads it; the others are not touched.
 
         Raises:
             SpeakerError: the speaker is not in the bank.
         """
-        with self._lock:
-            row = self._known_row(speaker)
-            del self._row_of[speaker]
-            self._leave(row)
+        self._rows.evict(speaker)
 
     def adapter(self, speaker: str | None) -> LhucAdapter:
-        """A copy of one speaker's parameters; None means row 0."""
-        row = _SPEAKER_INDEPENDENT if speaker is None else self._known_row(speaker)
-        r = {site.name: table[row] for site, table in zip(self.sites, self.tables, strict=True)}
-        return LhucAdapter(r, self.kind, {site.name: site.layout for site in self.sites})
+        """A copy of one speaker's parameters; None means row 0.
+
+        Raises:
+            SpeakerError: the speaker is not in the bank.
+        """
+        with self._rows.reading([speaker]) as (row,):
+            r = {site.name: table[row] for site, table in zip(self.sites, self.tables, strict=True)}
+            layouts = {site.name: site.layout for site in self.sites}
+            return LhucAdapter(r, self.kind, layouts, {site.name for site in self.sites if site.shared})
 
     @contextmanager
     def attached(self, model: nn.Module, *, prove: bool = True) -> Iterator[nn.Module]:
         """Scale the net's sites inside the block by the rows of the speakers that each thread names.
 
         Args:
-            model: the net; compile it inside the block, not before.
+            model: the net, also inside `DistributedDataParallel` or `torch.compile`, which compiles it anew.
             prove: shake every site at the net's first call and demand that the output moves.
 
         Raises:
@@ -188,7 +190,6 @@ class SpeakerBank(nn.Module):
                 called in a thread that has named no speakers.
         """
         net = bare(model)
-        refuse_attached(net)
         with attached_scales(net, self.sites, self._multiply), proved_at_first_use(net, self.sites, when=prove):
             yield model
 
@@ -201,42 +202,48 @@ class SpeakerBank(nn.Module):
             num_rows: where utterances lie one after the other (layout ``N``) and differ in length, the rows of each.
 
         Raises:
-            SpeakerError: a speaker is not in the bank.
+            SpeakerError: a speaker is not in the bank, or another asyncio task of this thread is in such a block.
         """
-        with self._lock:
-            rows = [_SPEAKER_INDEPENDENT if name is None else self._known_row(name) for name in ids]
-            self._readers.update(rows)
-        before = getattr(self._local, "selection", None)
-        index = torch.tensor(rows, device=self.tables[0].device)
-        self._local.selection = _Selection(index, None if num_rows is None else tuple(num_rows))
-        try:
-            yield
-        finally:
-            self._local.selection = before
-            with self._lock:
-                self._readers.subtract(rows)
-                for row in set(rows) & self._left:
-                    self._recycle(row)
+        if isinstance(ids, str):
+            raise SpeakerError(f"one id for each utterance of the batch is asked for, such as [{ids!r}], not {ids!r}")
+        if num_rows is not None and len(num_rows) != len(ids):
+            raise SiteError(f"{len(ids)} speakers were named, but the rows of {len(num_rows)} utterances")
+        device = self.tables[0].device
+        with self._rows.reading(ids) as rows, torch.inference_mode(False):
+            index = torch.tensor(rows, dtype=torch.long, device=device)
+            owner = None if num_rows is None else torch.arange(len(ids)).repeat_interleave(torch.tensor(num_rows))
+            with self._selections.chosen(index, None if owner is None else owner.to(device)):
+                yield
 
-    def _multiply(self, site: Site, output: Tensor, packed: PackedSequence | None) -> Tensor:
-        selection: _Selection | None = getattr(self._local, "selection", None)
-        if selection is None:
+    def get_extra_state(self) -> Tensor:
+        """Who has which row, and of which sites, as JSON in bytes: a speaker's id is never the name of a tensor."""
+        content = {"kind": self.kind.name, "sites": _written(self.sites), "speakers": self._rows.as_dict()}
+        return torch.tensor(list(json.dumps(content).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over speakers; `load_state_dict` calls this before it fills the tables.
+
+        Raises:
+            SiteError: the state is of other sites or another amplitude.
+            SpeakerError: a batch is under way.
+        """
+        content = json.loads(bytes(state.tolist()))
+        if content["kind"] != self.kind.name or content["sites"] != _written(self.sites):
             raise SiteError(
-                "a bank is attached, but this thread has named no speakers: use `with bank.speakers([...])`"
+                f"the stored bank has {content['kind']} scales for {content['sites']}, this one {self.kind.name} "
+                f"scales for {_written(self.sites)}"
             )
-        rows = self.tables[self._place[site.name]].index_select(0, selection.rows)
-        factors = amplitude(rows, self.kind)
-        if packed is not None:
-            return output * factors.to(output.dtype).index_select(0, _utterance_of_rows(packed))
-        return site.layout.scale_rows(output, factors, selection.num_rows)
+        self._rows.restart(content["speakers"], len(self.tables[0]))
 
-    def _known_row(self, speaker: str) -> int:
-        if speaker not in self._row_of:
-            raise SpeakerError(
-                f"speaker {speaker!r} is not among the {len(self._row_of)} of the bank; "
-                f"the nearest: {nearest(speaker, list(self._row_of))}"
-            )
-        return self._row_of[speaker]
+    def _multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
+        selection = self._selections.current()
+        factors = amplitude(self.tables[self._place[site.name]].index_select(0, selection.rows), self.kind)
+        if utterance_of_row is not None:
+            return output * _of_rows(site, factors, utterance_of_row).to(output.dtype)
+        if selection.utterance_of_row is not None and "N" in site.layout.letters:
+            _require_rows(site, output, selection)
+            factors = factors.index_select(0, selection.utterance_of_row)
+        return site.layout.scale_rows(output, factors)
 
     def _require_same(self, speaker: str, adapter: LhucAdapter) -> None:
         asked = {site.name: site.units for site in adapter.sites}
@@ -246,34 +253,56 @@ class SpeakerBank(nn.Module):
                 f"{self.kind.name} scales for {_sizes({site.name: site.units for site in self.sites})}"
             )
 
-    def _leave(self, row: int | None) -> None:
-        if row is not None:
-            self._left.add(row)
-            self._recycle(row)
+    def _clear(self, row: int) -> None:
+        with torch.no_grad():
+            for table in self.tables:
+                table[row].fill_(identity_r(self.kind))
 
-    def _recycle(self, row: int) -> None:
-        """Give a row that was left free again as soon as nobody reads it."""
-        if self._readers[row] == 0:
-            self._left.discard(row)
-            self._free.append(row)
-
-    def _grow(self) -> None:
-        """Twice as many rows; batches under way go on reading the old tables."""
+    def _resize(self, num_rows: int) -> None:
+        """More rows, or fewer; batches under way go on reading the old tables."""
         for place, table in enumerate(self.tables):
-            grown = torch.cat(
-                [table.detach(), table.detach()[_SPEAKER_INDEPENDENT].expand(len(table), *table.shape[1:])]
-            )
-            self.tables[place] = nn.Parameter(grown, requires_grad=table.requires_grad)
-        num_rows = len(self.tables[0])
-        self._free = list(range(num_rows - 1, num_rows // 2 - 1, -1))
+            resized = table.new_full((num_rows, *table.shape[1:]), identity_r(self.kind))
+            kept = min(num_rows, len(table))
+            resized[:kept] = table.detach()[:kept]
+            self.tables[place] = nn.Parameter(resized, requires_grad=table.requires_grad)
 
 
-def _utterance_of_rows(packed: PackedSequence) -> Tensor:
-    """(N,) for every row of a packed sequence the utterance, in the order of the batch before it was sorted."""
-    device = packed.data.device
-    places = torch.cat([torch.arange(size) for size in packed.batch_sizes.tolist()]).to(device)
-    return places if packed.sorted_indices is None else packed.sorted_indices.index_select(0, places)
+def _take_sizes(bank: nn.Module, state: Mapping[str, Any], prefix: str, *_: object) -> None:
+    """Before a state is loaded: as many rows as it has."""
+    assert isinstance(bank, SpeakerBank)
+    stored = state.get(f"{prefix}tables.0")
+    if isinstance(stored, Tensor) and len(stored) != len(bank.tables[0]):
+        bank._resize(len(stored))
+
+
+def _of_rows(site: Site, factors: Tensor, utterance_of_row: Tensor) -> Tensor:
+    """(N, H) the factors of every row of a packed sequence or nested tensor."""
+    num_utterances = int(utterance_of_row.max()) + 1 if len(utterance_of_row) else len(factors)
+    if num_utterances != len(factors):
+        raise SiteError(
+            f"{len(factors)} speakers were named, one for each utterance, but {site.name!r} gives sequences of "
+            f"{num_utterances} utterances"
+        )
+    if len(factors) > 1 and not site.layout.tells_utterances_apart:
+        raise SiteError(
+            f"{site.name!r} gives sequences whose order in the batch is not proved (layout "
+            f"{site.layout.letters!r}): give find_sites an example of at least two utterances, or layout='NH'"
+        )
+    return factors.index_select(0, utterance_of_row)
+
+
+def _require_rows(site: Site, output: Tensor, selection: Selection) -> None:
+    assert selection.utterance_of_row is not None
+    if len(output) != len(selection.utterance_of_row):
+        raise SiteError(
+            f"{len(selection.rows)} utterances of {len(selection.utterance_of_row)} rows in all were announced, "
+            f"{site.name!r} gives {len(output)}"
+        )
 
 
 def _sizes(units: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name!r} ({'x'.join(map(str, size))})" for name, size in units.items())
+
+
+def _written(sites: Sequence[Site]) -> list[list[Any]]:
+    return [[site.name, list(site.units), site.layout.letters, site.shared] for site in sites]

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from lhuc_asr.errors import SiteError
+from lhuc_asr.lhuc.hooks import bare
 from lhuc_asr.lhuc.inspection import inspect_sites, sites_by_kind
 from lhuc_asr.lhuc.layout import Layout
 from lhuc_asr.lhuc.sites import Site
@@ -30,14 +31,15 @@ def find_sites(
     """The layers that names, wildcards, regular expressions or kinds mean, in the order in which the net has them.
 
     Args:
-        model: any net.
+        model: any net, also inside `DistributedDataParallel`; names are those of the net itself.
         patterns: ``layers.0.activation``; ``encoder.*.activation`` (``*`` also crosses dots); ``re.compile(...)``,
             which must match a whole name; ``nn.ReLU``. Each must match something.
         example: input on which the net is watched: a tensor, a tuple of arguments, a mapping of keyword arguments, or
             an `Example`. It tells layouts and sizes exactly, tells utterances apart, and lets layers be refused that
             never run or run more than once.
         another: input of another length; a layer whose number of units changes with it is refused.
-        layout: of the outputs of all these layers, where neither their kind nor an example tells it.
+        layout: of the outputs of all these layers, where neither their kind nor an example tells it; an example that
+            contradicts it is told.
         per_band: give every channel of two-dimensional convolutions a scale for every band of dimension 2.
         shared: take a layer that runs several times in a pass; one scale then acts at every run.
 
@@ -51,13 +53,13 @@ def find_sites(
         >>> find_sites(nn.Sequential(nn.Linear(3, 5), nn.Sigmoid()), "1")
         (Site(name='1', units=(5,), layout=Layout(letters='*H')),)
     """
-    names = tuple(_matching(model, [patterns] if isinstance(patterns, (str, re.Pattern, type)) else patterns))
-    given = Layout(layout) if isinstance(layout, str) else layout
+    net, given = bare(model), Layout(layout) if isinstance(layout, str) else layout
+    names = tuple(_matching(net, [patterns] if isinstance(patterns, (str, re.Pattern, type)) else patterns))
     if example is None:
-        return sites_by_kind(model, names, given, per_band=per_band)
-    sites = inspect_sites(model, names, example, given, per_band=per_band, shared=shared)
+        return sites_by_kind(net, names, given, per_band=per_band, shared=shared)
+    sites = inspect_sites(net, names, example, given, per_band=per_band, shared=shared)
     if another is not None:
-        _require_same_units(sites, inspect_sites(model, names, another, given, per_band=per_band, shared=shared))
+        _require_same_units(sites, inspect_sites(net, names, another, given, per_band=per_band, shared=shared))
     return sites
 
 
@@ -87,6 +89,8 @@ def _names(natural: Sequence[str], layers: Sequence[int | str]) -> Iterator[str]
 
 def _matching(model: nn.Module, patterns: Sequence[Pattern]) -> Iterator[str]:
     modules = {name: module for name, module in model.named_modules() if name}
+    if not patterns:
+        raise SiteError(f"no pattern was given, so nothing would be scaled; the model has: {', '.join(modules)}")
     wanted: set[str] = set()
     for pattern in patterns:
         found = {name for name, module in modules.items() if _matches(pattern, name, module)}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from lhuc_asr.errors import SiteError
+from lhuc_asr.lhuc.ragged import is_ragged, rows_of, utterance_of_rows, with_rows
 from lhuc_asr.lhuc.sites import Site
 
-Multiply = Callable[[Site, Tensor, "PackedSequence | None"], Tensor]
-"""Gives a site's output, scaled; the third argument is the packed sequence that has the output as its ``data``."""
+Multiply = Callable[[Site, Tensor, "Tensor | None"], Tensor]
+"""Gives a site's output, scaled. The third argument is None, or for packed sequences and nested tensors, whose rows
+(N, H) are then the output, says (N,) to which utterance of the batch each row belongs."""
+
+_attaching = threading.Lock()
+_proving: set[int] = set()
 
 
 @contextmanager
@@ -24,65 +29,81 @@ def attached_scales(model: nn.Module, sites: Sequence[Site], multiply: Multiply)
     Where a layer gives a tuple (LSTM, GRU), its first element is meant; packed sequences stay packed.
 
     Raises:
-        SiteError: the net lacks a site; or, at the end of a block without an exception, some sites had run and
-            others not, so that their scales would have done nothing.
+        SiteError: the net lacks a site, or scales act on it already; or, at the end of a block without an exception,
+            some sites had run and others not, so that their scales would have done nothing.
     """
-    layers = [(site, layer_of(model, site.name)) for site in sites]
-    hooks = [ScaleHook(site, multiply) for site in sites]
     with ExitStack() as stack:
-        for hook, (_, layer) in zip(hooks, layers, strict=True):
-            stack.callback(layer.register_forward_hook(hook).remove)
-            stack.callback(hook.retire)
+        with _attaching:
+            refuse_attached(model)
+            hooks = _hook(stack, model, sites, multiply)
+            for module in _on_the_way(model, sites):
+                stack.enter_context(_seen_by_the_compiler(module))
         yield model
     idle = [repr(hook.site.name) for hook in hooks if not hook.has_run]
     if idle and len(idle) < len(hooks):
         raise SiteError(f"{', '.join(idle)} never ran, though other sites did: their scales have done nothing")
 
 
+@contextmanager
+def scales_of_a_proof(model: nn.Module, sites: Sequence[Site], multiply: Multiply) -> Iterator[nn.Module]:
+    """The same for this thread alone, which meanwhile sees the net without what others have attached to it."""
+    here = threading.get_ident()
+    with ExitStack() as stack:
+        _hook(stack, model, sites, multiply, thread=here)
+        if here not in _proving:
+            _proving.add(here)
+            stack.callback(_proving.discard, here)
+        yield model
+
+
+def proves_here() -> bool:
+    """Whether this thread runs the net for a proof."""
+    return threading.get_ident() in _proving
+
+
 class ScaleHook:
     """The hook of one site; a class of its own so that what is attached can be recognised."""
 
-    def __init__(self, site: Site, multiply: Multiply) -> None:
-        self.site, self.multiply = site, multiply
+    def __init__(self, site: Site, multiply: Multiply, thread: int | None = None) -> None:
+        self.site, self.multiply, self.thread = site, multiply, thread
         self.has_run = False
-        self.retired = False
-
-    def retire(self) -> None:
-        """A compiled net may remember the hook; it then finds that nothing is to be done any more."""
-        self.retired = True
 
     def __call__(self, layer: nn.Module, inputs: object, output: Any) -> Any:
         """The output, scaled; torch calls this after the layer."""
-        if self.retired:
+        if not torch.compiler.is_compiling() and self._keeps_out():
             return output
-        if not torch.compiler.is_compiling():
-            self.has_run = True
+        self.has_run = True
         return self._scaled(layer, output)
 
+    def _keeps_out(self) -> bool:
+        """Scales of a proof act in its thread alone, and all others everywhere else."""
+        here = threading.get_ident()
+        return here in _proving if self.thread is None else here != self.thread
+
     def _scaled(self, layer: nn.Module, output: Any) -> Any:
+        if is_ragged(output):
+            return with_rows(output, self._product(layer, rows_of(output), utterance_of_rows(output)))
         if isinstance(output, Tensor):
             return self._product(layer, output, None)
-        if isinstance(output, PackedSequence):
-            return output._replace(data=self._product(layer, output.data, output))
         if isinstance(output, tuple) and output:
             first = self._scaled(layer, output[0])
             return type(output)(first, *output[1:]) if hasattr(output, "_fields") else (first, *output[1:])
         raise SiteError(f"{self.site.name!r} ({type(layer).__name__}) gives a {type(output).__name__}, not a tensor")
 
-    def _product(self, layer: nn.Module, output: Tensor, packed: PackedSequence | None) -> Tensor:
-        units = output.shape[-1:] if packed is not None else self.site.layout.units(output.shape)
+    def _product(self, layer: nn.Module, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
+        units = self.site.layout.units(output.shape) if utterance_of_row is None else output.shape[1:]
         if tuple(units) != self.site.units:
             raise SiteError(
                 f"{self.site.name!r} ({type(layer).__name__}) gives an output of shape {tuple(output.shape)}, but the "
                 f"adapter has {'x'.join(map(str, self.site.units))} units for layout {self.site.layout.letters!r}"
             )
-        return self.multiply(self.site, output, packed)
+        return self.multiply(self.site, output, utterance_of_row)
 
 
 def refuse_attached(model: nn.Module) -> None:
     """Raise SiteError when scales act on the net already."""
     for name, module in model.named_modules():
-        if any(isinstance(hook, ScaleHook) for hook in module._forward_hooks.values()):
+        if any(isinstance(hook, ScaleHook) and hook.thread is None for hook in module._forward_hooks.values()):
             raise SiteError(f"an adapter is attached to {name!r} already; leave its `with` block first")
 
 
@@ -104,3 +125,53 @@ def bare(model: nn.Module) -> nn.Module:
             model = inner
         else:
             return model
+
+
+def _hook(
+    stack: ExitStack, model: nn.Module, sites: Sequence[Site], multiply: Multiply, *, thread: int | None = None
+) -> list[ScaleHook]:
+    """Hook every site, until the stack is closed; check all of them before the first."""
+    layers = [layer_of(model, site.name) for site in sites]
+    if len({id(layer) for layer in layers}) < len(layers):
+        names = ", ".join(repr(site.name) for site in sites)
+        raise SiteError(f"two of the sites {names} are one and the same layer; its scales would act twice")
+    hooks = [ScaleHook(site, multiply, thread) for site in sites]
+    for hook, layer in zip(hooks, layers, strict=True):
+        stack.callback(layer.register_forward_hook(hook).remove)
+    return hooks
+
+
+def _on_the_way(model: nn.Module, sites: Sequence[Site]) -> list[nn.Module]:
+    """The layers of the sites and all modules around them, each once."""
+    parts = [site.name.split(".") for site in sites]
+    names = dict.fromkeys(".".join(part[:depth]) for part in parts for depth in range(len(part) + 1))
+    return list({id(module): module for module in map(model.get_submodule, names)}.values())
+
+
+@contextmanager
+def _seen_by_the_compiler(module: nn.Module) -> Iterator[None]:
+    """Let code of `torch.compile` from before notice that the module has changed, and again that it is as it was.
+
+    Such code does not look whether a module has got hooks, and would go on without scales; but it looks whether the
+    module has a ``forward`` of its own. So it is given one, the same as before.
+    """
+    own = module.__dict__.get("forward")
+    module.__dict__["forward"] = _Forward(own) if own is not None else module.forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+
+class _Forward:
+    """A ``forward`` that somebody has put on one module, in another guise."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self.forward = forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What it gives."""
+        return self.forward(*args, **kwargs)

@@ -32,8 +32,8 @@ class Layout:
     def __post_init__(self) -> None:
         if not _GRAMMAR.fullmatch(self.letters):
             raise SiteError(
-                f"{self.letters!r} is no layout: write B (utterances) or N (rows of all utterances), T (shared) and one "
-                "or two H (units), B or N before H, such as 'BTH', 'TBH', 'BHT', 'BHTT', 'BHHT', 'NH'"
+                f"{self.letters!r} is no layout: write B (utterances) or N (rows of all utterances), T (shared) and "
+                "one or two H (units), B or N before H, such as 'BTH', 'TBH', 'BHT', 'BHTT', 'BHHT', 'NH'"
             )
 
     @property
@@ -115,9 +115,10 @@ def _scale_consecutive(output: Tensor, factors: Tensor, num_rows: Sequence[int] 
     num_utterances = len(factors)
     if num_rows is not None and (len(num_rows) != num_utterances or sum(num_rows) != len(output)):
         raise SiteError(
-            f"{num_utterances} utterances of {sum(num_rows)} rows in all were announced, the layer gives {len(output)}"
+            f"{len(num_rows)} utterances of {sum(num_rows)} rows in all were announced for {num_utterances} speakers, "
+            f"the layer gives {len(output)} rows"
         )
-    if num_rows is not None and len(set(num_rows)) > 1:
+    if num_rows is not None:
         return output * factors.repeat_interleave(torch.tensor(num_rows, device=factors.device), dim=0)
     if len(output) % num_utterances:
         raise SiteError(

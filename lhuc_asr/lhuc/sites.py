@@ -36,11 +36,13 @@ class Site:
         name: of the layer in its net, as ``named_modules`` gives it.
         units: (H,) or (C, F): how many scales it has, per channel or per channel and band.
         layout: where they lie in its output.
+        shared: the layer may run several times in a pass, and its scales act every time.
     """
 
     name: str
     units: tuple[int, ...]
     layout: Layout = field(default_factory=Layout)
+    shared: bool = field(default=False, repr=False)
 
     @property
     def num_units(self) -> int:

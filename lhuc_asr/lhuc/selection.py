@@ -1,0 +1,87 @@
+"""Who speaks in the batch that a thread is just computing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.errors import SiteError, SpeakerError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The utterances of one batch.
+
+    Attributes:
+        rows: (B,) row of each utterance's speaker.
+        utterance_of_row: (N,) where utterances of different length lie one after the other, to which each row belongs.
+        task: the asyncio task that named the speakers, if any.
+    """
+
+    rows: Tensor
+    utterance_of_row: Tensor | None
+    task: asyncio.Task[Any] | None
+
+
+class Selections:
+    """One selection for every thread.
+
+    `torch.compile` reads a `threading.local`, but no `contextvars.ContextVar`; so asyncio tasks, which share a thread,
+    are kept apart by refusal: a task that awaits while it has a selection must not meet another one's.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    @contextmanager
+    def chosen(self, rows: Tensor, utterance_of_row: Tensor | None) -> Iterator[None]:
+        """Let this thread compute for these utterances inside the block; blocks may be nested.
+
+        Raises:
+            SpeakerError: another asyncio task of this thread is inside its own block.
+        """
+        before: Selection | None = getattr(self._local, "selection", None)
+        task = _running_task()
+        if before is not None and before.task is not None and before.task is not task:
+            raise SpeakerError(
+                "another asyncio task of this thread has named its speakers and awaits something inside its block; "
+                "compute without awaiting there, or in a thread (asyncio.to_thread)"
+            )
+        mine = self._local.selection = Selection(rows, utterance_of_row, task)
+        try:
+            yield
+        finally:
+            if self._local.selection is mine:
+                self._local.selection = before
+
+    def current(self) -> Selection:
+        """This thread's selection.
+
+        Raises:
+            SiteError: the thread has none, or it belongs to another asyncio task.
+        """
+        selection: Selection | None = getattr(self._local, "selection", None)
+        if selection is None:
+            raise SiteError(
+                "a bank is attached, but this thread has named no speakers: use `with bank.speakers([...])`"
+            )
+        if not torch.compiler.is_compiling() and selection.task is not None and selection.task is not _running_task():
+            raise SiteError(
+                "the speakers of this thread were named by another asyncio task, which awaits something inside its "
+                "`with bank.speakers([...])`; compute without awaiting there"
+            )
+        return selection
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
