@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.models.network import AcousticNetwork, PlainLayer
 
 
 class Activation(Enum):
@@ -81,11 +82,26 @@ class HiddenLayer(nn.Module):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """(N, D) -> (N, H)."""
+        h_NH: Tensor = self.dropout(self.activate(x_ND))
+        return h_NH
+
+    def activate(self, x_ND: Tensor) -> Tensor:
+        """(N, D) -> (N, H), the output of ``activation``."""
         z_NH = self.linear(x_ND)
         if self.norm is not None:
             z_NH = self.norm(z_NH)
-        h_NH: Tensor = self.dropout(self.activation(z_NH))
+        h_NH: Tensor = self.activation(z_NH)
         return h_NH
+
+    def plain(self, module: str) -> PlainLayer:
+        """The layer in evaluation mode as nothing but its numbers."""
+        weight, bias = self.linear.weight.detach(), self.linear.bias.detach()
+        if self.norm is not None:
+            assert self.norm.running_mean is not None and self.norm.running_var is not None
+            scale_H = self.norm.weight.detach() / (self.norm.running_var + self.norm.eps).sqrt()
+            bias = (bias - self.norm.running_mean) * scale_H + self.norm.bias.detach()
+            weight = weight * scale_H[:, None]
+        return PlainLayer(module, weight, bias, type(self.activation))
 
 
 class Dnn(AcousticNetwork):
@@ -152,10 +168,49 @@ class Dnn(AcousticNetwork):
         Returns:
             (N, V) natural logarithms of the states' posterior probabilities.
         """
+        return self._log_probs(windows_NWF.flatten(1), from_layer=0)
+
+    @property
+    def split_points(self) -> tuple[str, ...]:
+        """The non-linearity of every layer; a module that somebody put in a layer's place is none."""
+        sites = zip(self.adaptation_sites, self.layers, strict=True)
+        return tuple(name for name, layer in sites if isinstance(layer, HiddenLayer))
+
+    def output_of(self, module: str, windows_NWF: Tensor) -> Tensor:
+        """(N, H) units of a layer; see `AcousticNetwork.output_of`."""
+        index = self._layer_index(module)
         h_NH = windows_NWF.flatten(1)
-        for layer in self.layers:
+        for layer in self._layers[:index]:
+            h_NH = layer(h_NH)
+        return self._layers[index].activate(h_NH)
+
+    def log_probs_from(self, module: str, output: Tensor) -> Tensor:
+        """(N, V) from (N, H) units of a layer; see `AcousticNetwork.log_probs_from`."""
+        index = self._layer_index(module)
+        return self._log_probs(self._layers[index].dropout(output), from_layer=index + 1)
+
+    def plain_layers_above(self, module: str) -> tuple[PlainLayer, ...] | None:
+        """The layers above; None in training mode, or where somebody has exchanged a module or hooked into one."""
+        layers = self._layers[self._layer_index(module) + 1 :]
+        if self.training or not all(_is_plain(part) for part in self.modules()):
+            return None
+        names = self.adaptation_sites[len(self._layers) - len(layers) :]
+        top = PlainLayer("output", self.output.weight.detach(), self.output.bias.detach())
+        return (*(layer.plain(name) for layer, name in zip(layers, names, strict=True)), top)
+
+    @property
+    def _layers(self) -> list[HiddenLayer]:
+        return cast("list[HiddenLayer]", list(self.layers))
+
+    def _log_probs(self, h_NH: Tensor, *, from_layer: int) -> Tensor:
+        for layer in self._layers[from_layer:]:
             h_NH = layer(h_NH)
         return torch.log_softmax(self.output(h_NH), dim=-1)
+
+    def _layer_index(self, module: str) -> int:
+        if module not in self.split_points:
+            raise self._cannot_be_divided(module)
+        return self.adaptation_sites.index(module)
 
     def _draw_weights(self, generator: torch.Generator) -> None:
         gain = _GAINS[self.config.activation]
@@ -167,6 +222,14 @@ class Dnn(AcousticNetwork):
             nn.init.zeros_(linear.bias)
             if self.config.activation is Activation.sigmoid and linear is not linears[0]:
                 linear.bias.data -= _SIGMOID_MEAN * linear.weight.data.sum(dim=1)
+
+
+_PLAIN = {Dnn, nn.ModuleList, HiddenLayer, nn.Linear, nn.BatchNorm1d, nn.Dropout, *_ACTIVATIONS.values()}
+
+
+def _is_plain(module: nn.Module) -> bool:
+    touched = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return type(module) in _PLAIN and not touched
 
 
 def _splice(feats_BTF: Tensor, feat_lens_B: Tensor, context: int) -> Tensor:

@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from lhuc_asr.errors import ModelError
+
+
+@dataclass(frozen=True, eq=False)
+class PlainLayer:
+    """One fully connected layer as nothing but its numbers.
+
+    Attributes:
+        module: name of the module whose output is the layer's.
+        weight: (H, D), with a normalisation by fixed statistics already worked in.
+        bias: (H,), likewise.
+        activation: the non-linearity, or None where the output is the sum itself.
+    """
+
+    module: str
+    weight: Tensor
+    bias: Tensor
+    activation: type[nn.Module] | None = None
 
 
 class AcousticNetwork(nn.Module, ABC):
@@ -32,3 +52,53 @@ class AcousticNetwork(nn.Module, ABC):
     @abstractmethod
     def forward_windows(self, windows_NWF: Tensor) -> Tensor:
         """Log-probabilities (N, V) of the middle frames of windows."""
+
+    @property
+    def split_points(self) -> tuple[str, ...]:
+        """Names of modules, bottom to top, that divide the network: all that is above needs nothing but their output.
+
+        A network that cannot be divided has none.
+        """
+        return ()
+
+    def output_of(self, module: str, windows_NWF: Tensor) -> Tensor:
+        """What a module gives for windows; nothing above it is computed.
+
+        Args:
+            module: one of `split_points`.
+            windows_NWF: (N, W, F) normalised features.
+
+        Returns:
+            (N, ...) the module's output.
+
+        Raises:
+            ModelError: the network cannot be divided there.
+        """
+        raise self._cannot_be_divided(module)
+
+    def log_probs_from(self, module: str, output: Tensor) -> Tensor:
+        """Go on from the output of a module.
+
+        Args:
+            module: one of `split_points`.
+            output: (N, ...) as `output_of` gives it; another output may be put in its place.
+
+        Returns:
+            (N, V) natural logarithms of the states' posterior probabilities.
+
+        Raises:
+            ModelError: the network cannot be divided there.
+        """
+        raise self._cannot_be_divided(module)
+
+    def plain_layers_above(self, module: str) -> tuple[PlainLayer, ...] | None:
+        """What lies above a split point, as plain layers whose last one gives logits; None where it is not so simple.
+
+        Raises:
+            ModelError: the network cannot be divided there.
+        """
+        return None
+
+    def _cannot_be_divided(self, module: str) -> ModelError:
+        possible = ", ".join(self.split_points) or "nowhere"
+        return ModelError(f"the network cannot be divided at {module!r}; possible: {possible}")

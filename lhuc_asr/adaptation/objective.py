@@ -1,0 +1,116 @@
+"""The objective of a group: the sum of its speakers' mean cross-entropies, and how it changes with their factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.adaptation.lower_part import Minibatch
+from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.stack_objective import StackObjective
+from lhuc_asr.lhuc.hooks import attached_scales
+from lhuc_asr.lhuc.layout import Layout
+from lhuc_asr.lhuc.sites import Site
+from lhuc_asr.models.network import AcousticNetwork
+
+Factors = Mapping[str, Tensor]
+"""Site name -> (S, H) or (S, C, F) factors, a row for each speaker of the minibatch."""
+
+
+class Objective(Protocol):
+    """Computes speakers' objectives from a minibatch and their factors."""
+
+    def losses(self, batch: Minibatch, factors: Factors) -> Tensor:
+        """(S,) mean cross-entropy of each speaker's frames, in nats a frame."""
+
+    def losses_and_gradients(self, batch: Minibatch, factors: Factors) -> tuple[Tensor, list[Tensor]]:
+        """The same, and for every site, in the order of ``factors``, the derivatives of the sum by the factors."""
+
+
+def opened_objective(
+    network: AcousticNetwork, sites: Sequence[Site], split: str | None
+) -> AbstractContextManager[Objective]:
+    """The fastest way to compute the objective of this network with these sites, for use inside a block.
+
+    Args:
+        network: in evaluation mode.
+        sites: what is scaled.
+        split: the module whose output minibatches hold; None when they hold windows.
+    """
+    layers = network.plain_layers_above(split) if split is not None else None
+    if layers is not None and split is not None and StackObjective.fits(split, layers, sites):
+        return nullcontext(StackObjective(split, layers))
+    return _attached(network, sites, split)
+
+
+@contextmanager
+def _attached(network: AcousticNetwork, sites: Sequence[Site], split: str | None) -> Iterator[Objective]:
+    objective = HookedObjective(network, sites, split)
+    with attached_scales(network, objective.sites_above, objective.multiply):
+        yield objective
+
+
+class HookedObjective:
+    """The objective of any network: hooks scale the sites, and autograd finds the derivatives.
+
+    Args:
+        network: in evaluation mode.
+        sites: what is scaled.
+        split: the module whose output minibatches hold; None when they hold windows.
+    """
+
+    def __init__(self, network: AcousticNetwork, sites: Sequence[Site], split: str | None) -> None:
+        self._network, self._split = network, split
+        self._at_split = next((site for site in sites if site.name == split), None)
+        self.sites_above = tuple(site for site in sites if site is not self._at_split)
+        self._factors: Factors = {}
+        self._rows = Rows(())
+
+    def losses(self, batch: Minibatch, factors: Factors) -> Tensor:
+        """(S,) mean cross-entropy of each speaker's frames."""
+        with torch.no_grad():
+            return self._losses(batch, factors)
+
+    def losses_and_gradients(self, batch: Minibatch, factors: Factors) -> tuple[Tensor, list[Tensor]]:
+        """The same with derivatives; none is computed for the network's weights."""
+        leaves = {name: values.detach().requires_grad_() for name, values in factors.items()}
+        with torch.enable_grad():
+            losses = self._losses(batch, leaves)
+            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        return losses.detach(), list(gradients)
+
+    def multiply(self, site: Site, output: Tensor, window_of_row: Tensor | None = None) -> Tensor:
+        """Scale a site's output; hooks call this."""
+        factors = self._factors[site.name]
+        if window_of_row is not None:
+            return output * self._rows.repeat(factors).to(output.dtype).index_select(0, window_of_row)
+        if len(factors) == 1:
+            return site.layout.scale(output, factors[0])
+        return _scale_rows(site.layout, output, factors, self._rows)
+
+    def _losses(self, batch: Minibatch, factors: Factors) -> Tensor:
+        self._factors, self._rows = factors, batch.rows
+        log_probs = self._log_probs(batch.inputs)
+        return batch.rows.means(-log_probs.gather(1, batch.targets[:, None]).squeeze(1))
+
+    def _log_probs(self, inputs: Tensor) -> Tensor:
+        if self._split is None:
+            return self._network.forward_windows(inputs)
+        scaled = inputs if self._at_split is None else self.multiply(self._at_split, inputs)
+        return self._network.log_probs_from(self._split, scaled)
+
+
+def _scale_rows(layout: Layout, output: Tensor, factors: Tensor, rows: Rows) -> Tensor:
+    """Scale the output for windows of several speakers, one speaker after the other."""
+    letters = layout.letters
+    if letters[0] in "*BN":
+        inner = letters[1:]
+        shared = "T" * (output.ndim - 1 - len(inner)) if letters[0] == "*" else ""
+        per_window = len(output) // sum(rows.counts)
+        counts = [count * per_window for count in rows.counts]
+        return Layout(f"N{shared}{inner}").scale_rows(output, factors, counts)
+    return layout.scale_rows(output, rows.repeat(factors))
