@@ -1,0 +1,168 @@
+"""Timings that can be compared: all variants in every round, in changing order, on the wall clock and the CPU clock."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lhuc_asr.progress import track
+from lhuc_asr.units import Seconds
+
+_NUM_RESAMPLES = 2000
+_LEVEL = 0.95
+_SEED = 20160101
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to do the work.
+
+    Attributes:
+        name: as tables show it.
+        run: does all of the work once; what it gives back is only looked at to see that variants agree.
+        inside: entered before the clock starts and left after it has stopped, such as attaching an adapter.
+        against: the variant whose time its own is divided by; "" for none.
+    """
+
+    name: str
+    run: Callable[[], object]
+    inside: Callable[[], AbstractContextManager[object]] = nullcontext
+    against: str = ""
+
+    def once(self) -> object:
+        """Do the work without looking at the clock."""
+        with self.inside():
+            return self.run()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median over rounds, and the interval that holds the true one in 95 of 100 cases (bootstrap over rounds)."""
+
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Sequence[float] | NDArray[np.float64]) -> Interval:
+        """From one value a round.
+
+        Example:
+            >>> Interval.of([2.0, 2.0, 2.0])
+            Interval(median=2.0, low=2.0, high=2.0)
+        """
+        sample = np.asarray(values, dtype=np.float64)
+        drawn = np.random.default_rng(_SEED).choice(sample, size=(_NUM_RESAMPLES, len(sample)))
+        low, high = np.quantile(np.median(drawn, axis=1), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+        return Interval(float(np.median(sample)), float(low), float(high))
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Timings:
+    """Seconds of every variant in every round.
+
+    Attributes:
+        wall: variant -> (rounds,) seconds on the wall clock.
+        cpu: variant -> (rounds,) seconds of one core, all threads and child processes added up.
+    """
+
+    wall: dict[str, NDArray[np.float64]]
+    cpu: dict[str, NDArray[np.float64]]
+
+    @property
+    def num_rounds(self) -> int:
+        """Of every variant."""
+        return len(next(iter(self.wall.values())))
+
+    def ratio(self, name: str, against: str) -> Interval:
+        """How many times as long a variant takes as another one; rounds are compared one by one."""
+        return Interval.of(self.wall[name] / self.wall[against])
+
+    def cpu_ratio(self, name: str, against: str) -> Interval:
+        """The same on the CPU clock, which other programs on the machine move less."""
+        return Interval.of(self.cpu[name] / self.cpu[against])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """How long is measured.
+
+    Attributes:
+        seconds: rounds are added until that much time has passed.
+        fewest: but never fewer than that.
+        most: nor more.
+        num_warm_ups: rounds before that whose times are thrown away.
+    """
+
+    seconds: Seconds = 30.0
+    fewest: int = 5
+    most: int = 50
+    num_warm_ups: int = 1
+
+
+def interleave(variants: Sequence[Variant], rounds: Rounds, device: torch.device, *, description: str) -> Timings:
+    """Run all variants once a round, each round in another order, so that what the machine does meanwhile hits all.
+
+    Args:
+        variants: all names differ.
+        rounds: how many.
+        device: waited for before a clock is read.
+        description: of the progress bar.
+    """
+    num_rounds = _warm_up(variants, rounds)
+    order = list(variants)
+    wall: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    cpu: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    shuffle = random.Random(_SEED).shuffle
+    for _ in track(range(num_rounds), description, total=num_rounds, unit="round"):
+        shuffle(order)
+        for variant in order:
+            seconds, core_seconds = _timed(variant, device)
+            wall[variant.name].append(seconds)
+            cpu[variant.name].append(core_seconds)
+    return Timings(
+        {name: np.array(values) for name, values in wall.items()},
+        {name: np.array(values) for name, values in cpu.items()},
+    )
+
+
+def _warm_up(variants: Sequence[Variant], rounds: Rounds) -> int:
+    """Run the rounds that do not count; the last one tells how many others there is time for."""
+    per_round = rounds.seconds
+    for _ in range(rounds.num_warm_ups):
+        began = time.perf_counter()
+        for variant in variants:
+            variant.once()
+        per_round = time.perf_counter() - began
+    return int(min(max(rounds.seconds / per_round, rounds.fewest), rounds.most))
+
+
+def _timed(variant: Variant, device: torch.device) -> tuple[Seconds, Seconds]:
+    with variant.inside():
+        _wait_for(device)
+        core, clock = core_seconds(), time.perf_counter()
+        variant.run()
+        _wait_for(device)
+        return time.perf_counter() - clock, core_seconds() - core
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def core_seconds() -> Seconds:
+    """Time of one core that this process has used, with all threads and with child processes that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)

@@ -1,0 +1,99 @@
+"""lhuc-bench: what adapters cost on this machine and how fast speakers are adapted to; how fast a profile store is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
+
+_NETS = ("dnn_4x512", "dnn_6x2048", "conformer")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line up to the word that says what is measured."""
+    parser = command_parser(
+        "bench",
+        "Measure. `lhuc-bench adapter`: the cost of adapters and banks of speakers in recognition, and the speed of "
+        "adaptation, beside PEFT and beside the bare matrix products; `lhuc-bench adapter --help` tells more.",
+    )
+    parser.add_argument("what", choices=sorted(_BENCHMARKS), help="what is measured")
+    return parser
+
+
+def adapter_parser() -> argparse.ArgumentParser:
+    """The command line of ``lhuc-bench adapter``."""
+    parser = command_parser(
+        "bench adapter",
+        "Time a bare net against the same net with an adapter, folded, and with banks of 1 to 1000 speakers; and time "
+        "the adaptation to several speakers by our updates and by PEFT (IA)^3. Variants take turns in every round, so "
+        "that a busy machine hits all of them; it should be idle all the same.",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where adapter.json and adapter.png go")
+    parser.add_argument("--models", metavar="NET", nargs="+", default=list(_NETS), choices=_NETS, help=", ".join(_NETS))
+    parser.add_argument(
+        "--threads", metavar="N", nargs="+", type=_positive, help="numbers of threads; default: 1, and all cores"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the nets run; default: cpu")
+    parser.add_argument(
+        "--seconds",
+        metavar="S",
+        type=_positive,
+        default=20,
+        help="time for each of the two tables of a net and number of threads, at least 5 rounds; default: 20",
+    )
+    parser.add_argument(
+        "--bank", metavar="N", type=_positive, default=1000, help="speakers of the great bank; default: 1000"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    arguments = list(argv or ())
+    if arguments and arguments[0] in _BENCHMARKS:
+        return _BENCHMARKS[arguments[0]](arguments[1:])
+    args = parse_arguments(build_parser(), arguments)  # the word may stand behind --debug
+    arguments.remove(args.what)
+    return _BENCHMARKS[args.what](arguments)
+
+
+def _adapter(argv: Sequence[str]) -> int:
+    """Lhuc-bench adapter."""
+    args = parse_arguments(adapter_parser(), argv)
+    from lhuc_asr.parallel import num_cores
+
+    threads = args.threads or sorted({1, num_cores()})
+    if max(threads) > num_cores():
+        raise UsageError(f"--threads {max(threads)}: this process may use {num_cores()} cores")
+    import sys
+
+    from lhuc_asr.bench.machine import usable_device
+    from lhuc_asr.bench.picture import draw_benchmark
+    from lhuc_asr.bench.report import report_text, write_report
+    from lhuc_asr.bench.session import Task, measure_all, tasks
+    from lhuc_asr.config.provenance import commit
+
+    usable_device(args.device)
+    common = Task(net="", device=args.device, seconds=args.seconds, num_known=args.bank, quick=args.quick)
+    measured = []
+    for one in measure_all(tasks(args.models, threads, common)):
+        print(report_text(one), flush=True)
+        measured.append(one)
+        command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+        write_report(args.out / "adapter.json", measured, commit=commit(), command=command)
+        draw_benchmark(args.out / "adapter.png", measured)
+    print(f"figures {args.out / 'adapter.json'}\npicture {args.out / 'adapter.png'}")
+    return OK
+
+
+_BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {"adapter": _adapter}
