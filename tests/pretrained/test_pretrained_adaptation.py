@@ -131,7 +131,7 @@ def test_no_utterances_are_refused(model: CtcModel) -> None:
 
 def test_a_loss_that_is_not_finite_is_told_with_the_utterance(model: CtcModel, utterances: Speech) -> None:
     config = CtcAdaptationConfig(updates=UpdateConfig(lr=1e4, num_epochs=5))
-    with pytest.raises(SpeakerError, match="the loss of utterance 'anna-.*lower learning rate"):
+    with pytest.raises(SpeakerError, match=r"the loss of utterance 'anna-.*lower learning rate"):
         adapt_ctc(model, identity(model), utterances, config)
 
 

@@ -142,7 +142,7 @@ def test_only_blanks_are_an_empty_target_with_an_alignment() -> None:
 
 
 def test_more_tokens_than_frames_are_refused() -> None:
-    with pytest.raises(AlignmentError, match="3 tokens with 2 repetitions need .* the utterance has 4"):
+    with pytest.raises(AlignmentError, match=r"3 tokens with 2 repetitions need .* the utterance has 4"):
         align(random_log_probs(1, 4)[0], torch.tensor([1, 1, 1]))
 
 
