@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -190,7 +190,11 @@ class SpeakerBank(nn.Module):
                 called in a thread that has named no speakers.
         """
         net = bare(model)
-        with attached_scales(net, self.sites, self._multiply), proved_at_first_use(net, self.sites, when=prove):
+        with ExitStack() as stack:
+            stack.enter_context(attached_scales(net, self.sites, self._multiply))
+            stack.enter_context(proved_at_first_use(net, self.sites, when=prove))
+            if any("N" in site.layout.letters for site in self.sites):
+                stack.callback(net.register_forward_pre_hook(self._require_batch, with_kwargs=True).remove)
             yield model
 
     @contextmanager
@@ -209,7 +213,7 @@ class SpeakerBank(nn.Module):
         if num_rows is not None and len(num_rows) != len(ids):
             raise SiteError(f"{len(ids)} speakers were named, but the rows of {len(num_rows)} utterances")
         device = self.tables[0].device
-        with self._rows.reading(ids) as rows, torch.inference_mode(False):
+        with self._rows.reading(ids) as rows:
             index = torch.tensor(rows, dtype=torch.long, device=device)
             owner = None if num_rows is None else torch.arange(len(ids)).repeat_interleave(torch.tensor(num_rows))
             with self._selections.chosen(index, None if owner is None else owner.to(device)):
@@ -234,6 +238,19 @@ class SpeakerBank(nn.Module):
                 f"scales for {_written(self.sites)}"
             )
         self._rows.restart(content["speakers"], len(self.tables[0]))
+
+    def _require_batch(self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Where utterances lie one after the other, any number of speakers might divide them: look at the input too."""
+        selection = self._selections.current()
+        if selection.utterance_of_row is not None:
+            return
+        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        if inputs and not any(len(selection.rows) in value.shape[:2] for value in inputs):
+            raise SiteError(
+                f"{len(selection.rows)} speakers were named, one for each utterance, but the net is called with "
+                f"{', '.join(str(tuple(value.shape)) for value in inputs)}; where utterances lie one after the other "
+                "already there, give bank.speakers(..., num_rows=[...])"
+            )
 
     def _multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
         selection = self._selections.current()

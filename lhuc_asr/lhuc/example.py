@@ -97,7 +97,7 @@ class Example:
         return self._each(lambda tensor: torch.cat([tensor, tensor], dim=self._dim(tensor)), self._is_batched)
 
     def with_changed(self, utterance: int) -> Example:
-        """Other values in one utterance: other floating-point numbers, and token ids in reverse order."""
+        """Other values in one utterance: other floating-point numbers, and token ids shifted by one."""
 
         def change(value: Any) -> Any:
             if isinstance(value, PackedSequence):
@@ -132,7 +132,7 @@ class Example:
 
 def _other(values: Tensor) -> Tensor:
     if not values.is_floating_point():
-        return values.flip(0)
+        return values.roll(1, 0)
     noise = torch.rand(values.shape, generator=torch.Generator().manual_seed(_SEED))
     return values + (0.5 + noise).to(values)
 

@@ -29,8 +29,8 @@ def attached_scales(model: nn.Module, sites: Sequence[Site], multiply: Multiply)
     Where a layer gives a tuple (LSTM, GRU), its first element is meant; packed sequences stay packed.
 
     Raises:
-        SiteError: the net lacks a site, or scales act on it already; or, at the end of a block without an exception,
-            some sites had run and others not, so that their scales would have done nothing.
+        SiteError: the net lacks a site, or scales act on it already; or, at the end of a block without an exception
+            and of calls without one in a site, some sites had run and others not: their scales have done nothing.
     """
     with ExitStack() as stack:
         with _attaching:
@@ -40,7 +40,7 @@ def attached_scales(model: nn.Module, sites: Sequence[Site], multiply: Multiply)
                 stack.enter_context(_seen_by_the_compiler(module))
         yield model
     idle = [repr(hook.site.name) for hook in hooks if not hook.has_run]
-    if idle and len(idle) < len(hooks):
+    if idle and len(idle) < len(hooks) and not any(hook.is_at_work for hook in hooks):
         raise SiteError(f"{', '.join(idle)} never ran, though other sites did: their scales have done nothing")
 
 
@@ -66,14 +66,16 @@ class ScaleHook:
 
     def __init__(self, site: Site, multiply: Multiply, thread: int | None = None) -> None:
         self.site, self.multiply, self.thread = site, multiply, thread
-        self.has_run = False
+        self.has_run = self.is_at_work = False
 
     def __call__(self, layer: nn.Module, inputs: object, output: Any) -> Any:
         """The output, scaled; torch calls this after the layer."""
         if not torch.compiler.is_compiling() and self._keeps_out():
             return output
-        self.has_run = True
-        return self._scaled(layer, output)
+        self.has_run = self.is_at_work = True
+        scaled = self._scaled(layer, output)
+        self.is_at_work = False
+        return scaled
 
     def _keeps_out(self) -> bool:
         """Scales of a proof act in its thread alone, and all others everywhere else."""

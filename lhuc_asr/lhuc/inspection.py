@@ -116,7 +116,10 @@ class _Watched:
     def _seen_layout(self, name: str, per_band: bool) -> Layout:
         output = self.plain[name]
         if is_ragged(output):
-            return Layout("NH" if self._tells_rows_apart(name, output) else "*H")
+            if per_band:
+                raise SiteError(f"{name!r} gives sequences of rows, which have no bands; per_band asks for some")
+            known = "BTH" if isinstance(output, Tensor) else "NH"  # elsewhere a nested tensor is a padded one
+            return Layout(known if self._tells_rows_apart(name, output) else "*H")
         letters = ["T"] * output.ndim
         unit = self._unit_dim(name)
         letters[unit] = "H"

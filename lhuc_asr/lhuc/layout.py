@@ -78,13 +78,12 @@ class Layout:
             SiteError: the output cannot be divided among B utterances.
         """
         factors = factors.to(output.dtype)
-        if "N" in self.letters:
-            return _scale_consecutive(
-                output, factors.reshape(-1, *self._spread(factors.shape[1:], after="N")), num_rows
-            )
         if not self.tells_utterances_apart and len(factors) == 1:
             return self.scale(output, factors[0])
-        self._require_utterances(output, len(factors))
+        self._require_told_apart(output, len(factors))
+        if "N" in self.letters:
+            shape = self._spread(factors.shape[1:], after="N")
+            return _scale_consecutive(output, factors.reshape(-1, *shape), num_rows)
         return output * factors.reshape(-1, *self._spread(factors.shape[1:], after="B"))
 
     def _unit_dims(self) -> tuple[int, ...]:
@@ -96,14 +95,14 @@ class Layout:
         sizes = iter(units)
         return [next(sizes) if letter == "H" else 1 for letter in self.letters[first:]]
 
-    def _require_utterances(self, output: Tensor, num_utterances: int) -> None:
-        if "B" not in self.letters:
+    def _require_told_apart(self, output: Tensor, num_utterances: int) -> None:
+        if not self.tells_utterances_apart:
             raise SiteError(
                 f"layout {self.letters!r} does not tell the {num_utterances} utterances of the batch apart: "
                 "give find_sites an example, or a layout with B or N"
             )
-        place = self.letters.index("B")
-        if output.ndim != len(self.letters) or output.shape[place] != num_utterances:
+        is_known = output.ndim == len(self.letters)
+        if not is_known or ("B" in self.letters and output.shape[self.letters.index("B")] != num_utterances):
             raise SiteError(
                 f"{num_utterances} speakers were named, one for each utterance, but an output of shape "
                 f"{tuple(output.shape)} laid out as {self.letters!r} has not that many utterances"

@@ -88,7 +88,8 @@ def prove_gradient(model: nn.Module, sites: Sequence[Site], example: Any, *, fro
         return _times(site, output, r[site.name].exp(), utterance_of_row)
 
     with put_back(net), torch.inference_mode(False), torch.enable_grad(), scales_of_a_proof(net, sites, multiply):
-        output = way.first_output(net)
+        with _told("training mode" if net.training else "evaluation mode"):
+            output = way.first_output(net)
         if not output.requires_grad:
             raise SiteError(
                 "no gradient reaches any r: the net's output is cut off from its sites, by torch.no_grad(), detach() "
@@ -158,17 +159,25 @@ def _is_training(mode: str) -> bool:
 
 
 def _prove_way(model: nn.Module, sites: Sequence[Site], example: Example, mode: str, *, shared: bool) -> None:
-    try:
+    with _told(mode):
         is_proved = _prove(model, sites, example, mode, shared=shared)
-    except SiteError:
-        raise
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise SiteError(
-            f"the net fails on the example in {mode}: {reason}; if it cannot be used so, leave this way out (modes=...)"
-        ) from error
     if not is_proved:
         raise SiteError(f"the net's output for the example is empty in {mode}; nothing can be proved")
+
+
+@contextmanager
+def _told(mode: str) -> Iterator[None]:
+    """Turn what the net itself cannot do into one line."""
+    try:
+        yield
+    except SiteError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise SiteError(
+            f"the net fails on the example in {mode}: {reason}; give another example, or if it cannot be used so, "
+            "leave this way out (modes=...)"
+        ) from error
 
 
 def _prove(model: nn.Module, sites: Sequence[Site], example: Example, mode: str, *, shared: bool = False) -> bool:
