@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lhuc_asr.bench.timing import Variant
 from lhuc_asr.units import Seconds
 
-_ROWS = (256, 1024)
+_ROWS = {"cpu": (256, 1024), "cuda": (4096, 16384)}
 _NUM_TRIALS = 2
 
 
@@ -73,7 +73,9 @@ def matrix_limit(products: Sequence[Product], dtype: torch.dtype, device: torch.
         device: where.
         rows: frames; 0 tries some numbers and takes the best.
     """
-    runs = {num_rows: _run_of(products, num_rows, dtype, device) for num_rows in ([rows] if rows else _ROWS)}
+    runs = {
+        num_rows: _run_of(products, num_rows, dtype, device) for num_rows in ([rows] if rows else _ROWS[device.type])
+    }
     best = min(runs, key=lambda num_rows: _seconds(runs[num_rows], device) / num_rows) if len(runs) > 1 else rows
     name = f"products alone, {str(dtype).removeprefix('torch.')}"
     return Limit(Variant(name, runs[best]), best, operations_of(products))

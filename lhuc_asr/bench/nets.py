@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.splicing import SplicedFrames
@@ -44,10 +45,10 @@ class Shape:
     feed_forward: int = 0
     feat_dim: int = 40
     num_outputs: int = 1000
-    num_frames: int = 10
+    num_frames: int
     num_utterances: int = 64
-    num_speakers: int = 8
-    speaker_frames: int = 768
+    num_speakers: int
+    speaker_frames: int
     batch_size: int = 256
 
     def quick(self) -> Shape:
@@ -68,10 +69,18 @@ class Shape:
 
 
 SHAPES = {
-    "dnn_4x512": Shape(num_layers=4, width=512),
-    "dnn_6x2048": Shape(num_layers=6, width=2048, num_speakers=4, speaker_frames=256),
+    "dnn_4x512": Shape(num_layers=4, width=512, num_frames=20, num_speakers=16, speaker_frames=768),
+    "dnn_6x2048": Shape(num_layers=6, width=2048, num_frames=10, num_speakers=8, speaker_frames=256),
     "conformer": Shape(
-        is_conformer=True, num_layers=4, width=256, feed_forward=1024, feat_dim=80, num_frames=32, speaker_frames=512
+        is_conformer=True,
+        num_layers=4,
+        width=256,
+        feed_forward=1024,
+        feat_dim=80,
+        num_frames=32,
+        num_speakers=8,
+        speaker_frames=256,
+        batch_size=128,
     ),
 }
 
@@ -93,6 +102,12 @@ class Speech:
     inputs: Callable[[Tensor], Tensor]
     targets: Tensor
     frames: SplicedFrames | None = None
+
+    @property
+    def of_frames(self) -> SpeakerFrames:
+        """As a DNN's update takes it."""
+        assert self.frames is not None
+        return SpeakerFrames(self.frames, self.targets)
 
 
 @dataclass(frozen=True, eq=False)

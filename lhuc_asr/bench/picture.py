@@ -25,15 +25,23 @@ def draw_benchmark(path: Path, measured: Sequence[Measured]) -> None:
         measured: at least one.
     """
     nets = list(dict.fromkeys(one.net for one in measured))
-    with png(path, width=13.0, height=0.4 + 3.4 * len(nets)) as figure:
-        grid = figure.subplots(len(nets), 3, squeeze=False, width_ratios=[1.0, 0.6, 1.0])
+    with png(path, width=14.0, height=0.7 + 3.6 * len(nets)) as figure:
+        grid = figure.subplots(len(nets), 3, squeeze=False, width_ratios=[1.0, 0.6, 1.1])
         for row, net in zip(grid, nets, strict=True):
             of_net = [one for one in measured if one.net == net]
             _draw_extra_time(row[0], of_net)
             _draw_loops(row[1], of_net)
             _draw_updates(row[2], of_net)
-        if any(one.quick for one in measured):
-            figure.suptitle("QUICK: tiny nets, the figures mean nothing", color=LINES[1])
+        figure.suptitle(_heading(measured), fontsize=9.5, color=INK, ha="left", x=0.01)
+        handles, labels = grid[0][2].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="upper right", frameon=False, ncols=len(labels), fontsize=9)
+
+
+def _heading(measured: Sequence[Measured]) -> str:
+    """Where it was measured, and what the colours mean."""
+    machine = measured[0].machine
+    quick = "QUICK: tiny nets, the figures mean nothing\n" if any(one.quick for one in measured) else ""
+    return f"{quick}{machine.processor}, {machine.num_cores} cores, torch {machine.torch}, {machine.device}"
 
 
 def _draw_extra_time(axes: Axes, measured: Sequence[Measured]) -> None:
@@ -47,8 +55,8 @@ def _draw_extra_time(axes: Axes, measured: Sequence[Measured]) -> None:
     axes.axvspan(-_TOLERATED_PERCENT, _TOLERATED_PERCENT, color=FAINT, alpha=0.6, zorder=0)
     axes.axvline(0.0, color=BEFORE, linewidth=1.0, zorder=1)
     _list(axes, names)
-    axes.set_xlabel(f"extra time in percent, 95 % intervals; grey: up to {_TOLERATED_PERCENT:g} %")
-    axes.set_title(f"{measured[0].net}: cost in recognition")
+    axes.set_xlabel(f"extra time in percent (grey: up to {_TOLERATED_PERCENT:g})")
+    axes.set_title(f"{measured[0].net}: time in recognition")
 
 
 def _mark(axes: Axes, place: float, figure: ForwardFigure, colour: str) -> None:
@@ -84,10 +92,9 @@ def _draw_updates(axes: Axes, measured: Sequence[Measured]) -> None:
         bar_label = f"{one.num_threads} thread{'s' * (one.num_threads > 1)}"
         axes.plot([], [], color=LINES[number % len(LINES)], linewidth=6, label=bar_label)
     _list(axes, names)
-    axes.margins(x=0.45)
-    axes.set_xlabel("seconds of speech adapted to in a second; share of the products' limit")
-    axes.set_title(f"Adaptation, {measured[0].updates.num_epochs} sweeps, {measured[0].device}")
-    axes.legend(frameon=False, fontsize=8.5, loc="lower right")
+    axes.margins(x=0.55)
+    axes.set_xlabel("seconds of speech in a second (%: share of the limit)")
+    axes.set_title(f"Adaptation in {measured[0].updates.num_epochs} sweeps")
 
 
 def _speed_text(figure: UpdateFigure) -> str:

@@ -75,10 +75,12 @@ class Timings:
     Attributes:
         wall: variant -> (rounds,) seconds on the wall clock.
         cpu: variant -> (rounds,) seconds of one core, all threads and child processes added up.
+        outcomes: variant -> what it gave in the round that did not count.
     """
 
     wall: dict[str, NDArray[np.float64]]
     cpu: dict[str, NDArray[np.float64]]
+    outcomes: dict[str, object]
 
     @property
     def num_rounds(self) -> int:
@@ -99,20 +101,20 @@ class Rounds:
     """How long is measured.
 
     Attributes:
-        seconds: rounds are added until that much time has passed.
+        seconds: as many rounds as fit into that time.
         fewest: but never fewer than that.
         most: nor more.
-        num_warm_ups: rounds before that whose times are thrown away.
     """
 
     seconds: Seconds = 30.0
     fewest: int = 5
-    most: int = 50
-    num_warm_ups: int = 1
+    most: int = 100
 
 
 def interleave(variants: Sequence[Variant], rounds: Rounds, device: torch.device, *, description: str) -> Timings:
     """Run all variants once a round, each round in another order, so that what the machine does meanwhile hits all.
+
+    A round before the others does not count.
 
     Args:
         variants: all names differ.
@@ -120,7 +122,10 @@ def interleave(variants: Sequence[Variant], rounds: Rounds, device: torch.device
         device: waited for before a clock is read.
         description: of the progress bar.
     """
-    num_rounds = _warm_up(variants, rounds)
+    began = time.perf_counter()
+    outcomes = {variant.name: variant.once() for variant in variants}
+    wanted = rounds.seconds / (time.perf_counter() - began)
+    num_rounds = int(min(max(wanted, rounds.fewest), rounds.most))
     order = list(variants)
     wall: dict[str, list[float]] = {variant.name: [] for variant in variants}
     cpu: dict[str, list[float]] = {variant.name: [] for variant in variants}
@@ -128,24 +133,14 @@ def interleave(variants: Sequence[Variant], rounds: Rounds, device: torch.device
     for _ in track(range(num_rounds), description, total=num_rounds, unit="round"):
         shuffle(order)
         for variant in order:
-            seconds, core_seconds = _timed(variant, device)
+            seconds, core = _timed(variant, device)
             wall[variant.name].append(seconds)
-            cpu[variant.name].append(core_seconds)
-    return Timings(
-        {name: np.array(values) for name, values in wall.items()},
-        {name: np.array(values) for name, values in cpu.items()},
-    )
+            cpu[variant.name].append(core)
+    return Timings(_arrays(wall), _arrays(cpu), outcomes)
 
 
-def _warm_up(variants: Sequence[Variant], rounds: Rounds) -> int:
-    """Run the rounds that do not count; the last one tells how many others there is time for."""
-    per_round = rounds.seconds
-    for _ in range(rounds.num_warm_ups):
-        began = time.perf_counter()
-        for variant in variants:
-            variant.once()
-        per_round = time.perf_counter() - began
-    return int(min(max(rounds.seconds / per_round, rounds.fewest), rounds.most))
+def _arrays(lists: dict[str, list[float]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.array(values) for name, values in lists.items()}
 
 
 def _timed(variant: Variant, device: torch.device) -> tuple[Seconds, Seconds]:

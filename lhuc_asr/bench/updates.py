@@ -11,7 +11,7 @@ from lhuc_asr.adaptation.update import AdaptConfig
 from lhuc_asr.bench.ia3 import ia3_updates
 from lhuc_asr.bench.limit import Limit, matrix_limit, products_above
 from lhuc_asr.bench.nets import BenchNet
-from lhuc_asr.bench.ours import all_in_one_run, one_by_one
+from lhuc_asr.bench.ours import our_updates
 from lhuc_asr.bench.timing import Interval, Rounds, Timings, Variant, interleave
 from lhuc_asr.errors import DependencyError
 from lhuc_asr.units import Seconds
@@ -79,7 +79,7 @@ def update_config(bench: BenchNet) -> AdaptConfig:
 def measure_updates(
     bench: BenchNet, rounds: Rounds, *, num_jobs: int = 1, quick: bool = False, title: str = "updates"
 ) -> Updates:
-    """Time all ways to adapt to the same speakers; every one is seen to learn the same scales first.
+    """Time all ways to adapt to the same speakers; what they learn is compared.
 
     Args:
         bench: the net.
@@ -98,7 +98,6 @@ def measure_updates(
         name: matrix_limit(products, getattr(torch, name), bench.device, rows=16 if quick else 0)
         for name in dict.fromkeys(formats.values())
     }
-    differences = _differences({variant.name: variant.run() for variant in variants})
     timings = interleave(
         [*variants, *(limit.variant for limit in limits.values())], rounds, bench.device, description=title
     )
@@ -111,7 +110,7 @@ def measure_updates(
         speech=sum(one.seconds for one in speech),
         limits=limits,
         num_updated=config.num_epochs * sum(one.targets.numel() for one in speech),
-        differences=differences,
+        differences=_differences({variant.name: timings.outcomes[variant.name] for variant in variants}),
         missing=missing,
     )
 
@@ -129,8 +128,8 @@ def _variants(
     except DependencyError as error:
         missing["PEFT (IA)^3"] = str(error)
         peft = ""
-    yield Variant(f"one by one, {FLOAT32}", one_by_one(bench, speech, config), against=peft), FLOAT32
-    yield Variant(f"all in one run, {FLOAT32}", all_in_one_run(bench, speech, config), against=peft), FLOAT32
+    for name, run in our_updates(bench, speech, config, num_jobs=num_jobs):
+        yield Variant(f"{name}, {FLOAT32}", run, against=peft), FLOAT32
 
 
 def _differences(learnt: Mapping[str, object]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
 
+_KINDS = ("folder", "sqlite")
 _NETS = ("dnn_4x512", "dnn_6x2048", "conformer")
 
 
@@ -16,7 +17,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "bench",
         "Measure. `lhuc-bench adapter`: the cost of adapters and banks of speakers in recognition, and the speed of "
-        "adaptation, beside PEFT and beside the bare matrix products; `lhuc-bench adapter --help` tells more.",
+        "adaptation, beside PEFT and beside the bare matrix products. `lhuc-bench store`: stores of very many "
+        "profiles. `lhuc-bench adapter --help` and `lhuc-bench store --help` tell more.",
     )
     parser.add_argument("what", choices=sorted(_BENCHMARKS), help="what is measured")
     return parser
@@ -50,6 +52,24 @@ def adapter_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def store_parser() -> argparse.ArgumentParser:
+    """The command line of ``lhuc-bench store``."""
+    parser = command_parser(
+        "bench store",
+        "Fill a new store with as many profiles, then open it, list all speakers, get profiles at random, delete a "
+        "few, and remove the store.",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="where store.json goes, and on which disk stores lie"
+    )
+    parser.add_argument(
+        "--kinds", metavar="KIND", nargs="+", default=list(_KINDS), choices=_KINDS, help=", ".join(_KINDS)
+    )
+    parser.add_argument("--profiles", metavar="N", type=_positive, default=100_000, help="default: 100000")
+    parser.add_argument("--gets", metavar="N", type=_positive, default=5000, help="default: 5000")
+    return parser
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
@@ -60,11 +80,12 @@ def _positive(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = list(argv or ())
+    while arguments[:1] == ["--debug"]:
+        arguments = [*arguments[1:], "--debug"]
     if arguments and arguments[0] in _BENCHMARKS:
         return _BENCHMARKS[arguments[0]](arguments[1:])
-    args = parse_arguments(build_parser(), arguments)  # the word may stand behind --debug
-    arguments.remove(args.what)
-    return _BENCHMARKS[args.what](arguments)
+    parse_arguments(build_parser(), arguments)
+    raise UsageError(f"the first word says what is measured: {', '.join(_BENCHMARKS)} (see lhuc-bench --help)")
 
 
 def _adapter(argv: Sequence[str]) -> int:
@@ -75,8 +96,6 @@ def _adapter(argv: Sequence[str]) -> int:
     threads = args.threads or sorted({1, num_cores()})
     if max(threads) > num_cores():
         raise UsageError(f"--threads {max(threads)}: this process may use {num_cores()} cores")
-    import sys
-
     from lhuc_asr.bench.machine import usable_device
     from lhuc_asr.bench.picture import draw_benchmark
     from lhuc_asr.bench.report import report_text, write_report
@@ -89,11 +108,34 @@ def _adapter(argv: Sequence[str]) -> int:
     for one in measure_all(tasks(args.models, threads, common)):
         print(report_text(one), flush=True)
         measured.append(one)
-        command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-        write_report(args.out / "adapter.json", measured, commit=commit(), command=command)
+        write_report(args.out / "adapter.json", measured, commit=commit(), command=["lhuc-bench", "adapter", *argv])
         draw_benchmark(args.out / "adapter.png", measured)
     print(f"figures {args.out / 'adapter.json'}\npicture {args.out / 'adapter.png'}")
     return OK
 
 
-_BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {"adapter": _adapter}
+def _store(argv: Sequence[str]) -> int:
+    """Lhuc-bench store."""
+    args = parse_arguments(store_parser(), argv)
+    from dataclasses import asdict
+
+    import torch
+
+    from lhuc_asr.bench.machine import describe_machine
+    from lhuc_asr.bench.store import measure_stores, store_text, write_store_report
+    from lhuc_asr.config.provenance import commit
+
+    measured = dict(measure_stores(args.out, args.kinds, num_profiles=args.profiles, num_gets=args.gets))
+    print(store_text(measured))
+    write_store_report(
+        args.out / "store.json",
+        measured,
+        machine=asdict(describe_machine(torch.device("cpu"))),
+        commit=commit(),
+        command=["lhuc-bench", "store", *argv],
+    )
+    print(f"figures {args.out / 'store.json'}")
+    return OK
+
+
+_BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {"adapter": _adapter, "store": _store}
