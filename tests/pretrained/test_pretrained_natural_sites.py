@@ -157,3 +157,19 @@ def test_layers_that_training_drops_by_chance_still_adapt_in_evaluation_mode(tor
     with adapter.attached(net):
         net(WAVEFORMS)[0].square().sum().backward()
     assert all(r.grad is not None and r.grad.abs().sum() > 0 for r in adapter.parameters())
+
+
+def bundles() -> list[str]:
+    pipelines = import_torchaudio("pipelines")
+    return [name for name in dir(pipelines) if isinstance(getattr(pipelines, name), pipelines.Wav2Vec2Bundle)]
+
+
+@pytest.mark.parametrize("name", bundles())
+def test_every_bundle_of_torchaudio_has_a_site_for_each_layer(name: str) -> None:
+    """Their architectures as they are, without memory for the weights."""
+    bundle = getattr(import_torchaudio("pipelines"), name)
+    with torch.device("meta"):
+        net = import_torchaudio("pipelines._wav2vec2.utils")._get_model(bundle._model_type, bundle._params)
+    params = bundle._params
+    expected = [params["encoder_ff_interm_features"]] * params["encoder_num_layers"]
+    assert [site.num_units for site in default_sites(net)] == expected
