@@ -244,8 +244,8 @@ def remove_profile(directory: Path, speaker: str) -> None:
     if directory.is_dir():
         with os.scandir(directory) as entries:
             left_behind = [entry.path for entry in entries if entry.name.startswith(_stage_prefix(page))]
-        for path in left_behind:
-            shutil.rmtree(path)
+        for folder in left_behind:
+            shutil.rmtree(folder)
 
 
 def write_files(page_path: Path, encoded: Encoded) -> None:
