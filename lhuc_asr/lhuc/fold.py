@@ -70,6 +70,13 @@ def fold(model: nn.Module, scales: LhucAdapter | SpeakerProfile, example: Any, *
         >>> torch.allclose(folded[2].weight, net[2].weight * adapter.scales()["1"])
         True
     """
+    return fold_with_plan(model, scales, example, tolerance=tolerance)[0]
+
+
+def fold_with_plan(
+    model: nn.Module, scales: LhucAdapter | SpeakerProfile, example: Any, *, tolerance: float = 1e-5
+) -> tuple[nn.Module, tuple[SiteFold, ...]]:
+    """The same, and where the scales of each site have gone."""
     net = bare(model)
     refuse_attached(net)
     adapter = adapter_of(net, scales)
@@ -81,7 +88,7 @@ def fold(model: nn.Module, scales: LhucAdapter | SpeakerProfile, example: Any, *
     with adapter.attached(given, prove=False):
         wanted = outputs_of(given, batch)
     require_same(outputs_of(folded, batch), wanted, tolerance, what="the folded net and the attached adapter")
-    return folded
+    return folded, plans
 
 
 def adapter_of(model: nn.Module, scales: LhucAdapter | SpeakerProfile) -> LhucAdapter:
