@@ -1,19 +1,23 @@
-"""The updates of many speakers on all cores: each in a process with one thread, as if it were alone."""
+"""The updates of many speakers: in groups, side by side, and each group in a process with one thread."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
+from lhuc_asr.adaptation.lower_part import device_of
+from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.supervision import SpeakerTargets
-from lhuc_asr.adaptation.update import UpdateReport, adapt
+from lhuc_asr.adaptation.update import UpdateReport, adapt_group
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
@@ -27,6 +31,8 @@ from lhuc_asr.progress import track
 from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
 
 logger = logging.getLogger(__name__)
+
+_FAILURES = (LhucError, ArithmeticError, LookupError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +95,11 @@ def update_speakers(
 ) -> Iterator[tuple[str, Updated | str]]:
     """Learn the scales of many speakers; a speaker who fails gives the reason, and the others go on.
 
+    Speakers learn in groups (`lhuc_asr.adaptation.grouping`), which do not depend on ``num_jobs``: the same speakers
+    with the same speech and settings get the same parameters bit for bit, with any number of processes. Among other
+    speakers, or alone, sums are rounded differently, and a parameter may differ by about 1e-6. On a device other than
+    the CPU all is done in this process.
+
     Args:
         network: frozen, in evaluation mode.
         sites: what is scaled.
@@ -102,30 +113,79 @@ def update_speakers(
         WorkerError: a worker process died.
     """
 
-    def update(speaker: str) -> tuple[str, Updated | str]:
-        try:
-            adapter = LhucAdapter.identity(network, sites, settings.lhuc.amplitude)
-            with one_thread():
-                return speaker, _update(network, adapter, targets[speaker], feats, settings)
-        except LhucError as error:
-            return speaker, f"speaker {speaker!r}: {error}"
-        except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
-            logger.debug("speaker %r", speaker, exc_info=True)
-            return speaker, f"speaker {speaker!r}: {type(error).__name__}: {error}"
+    def update(group: tuple[str, ...]) -> list[tuple[str, Updated | str]]:
+        with one_thread():
+            return list(_update_group(network, sites, group, targets, feats, settings))
 
-    outcomes = map_in_processes(update, targets, num_jobs=min(num_jobs, len(targets)))
+    device = device_of(network)
+    sizes = GroupSizes.for_device(device, sites[0].num_units)
+    num_frames = {speaker: own.num_frames for speaker, own in targets.items()}
+    groups = list(groups_of_speakers(num_frames, settings.adapt.batch_size, sizes))
+    num_jobs = min(num_jobs, len(groups)) if device.type == "cpu" else 1
+    outcomes = chain.from_iterable(map_in_processes(update, groups, num_jobs=num_jobs))
     yield from track(outcomes, "adaptation", total=len(targets), unit="speaker")
 
 
+def _update_group(
+    network: AcousticNetwork,
+    sites: Sequence[Site],
+    group: Sequence[str],
+    targets: Mapping[str, SpeakerTargets],
+    feats: Feats,
+    settings: AdaptationSettings,
+) -> Iterator[tuple[str, Updated | str]]:
+    """Speakers of one group, in their order; where all fail together, each is tried alone."""
+    outcomes: dict[str, Updated | str] = {}
+    able: dict[str, SpeakerFrames] = {}
+    for speaker in group:
+        try:
+            able[speaker] = _frames_of(targets[speaker], feats, network.context)
+        except _FAILURES as error:
+            outcomes[speaker] = _reason(speaker, error)
+    try:
+        outcomes.update(_update(network, sites, able, settings))
+    except _FAILURES as error:
+        if len(able) == 1:
+            outcomes.update({speaker: _reason(speaker, error) for speaker in able})
+        else:
+            for speaker in able:
+                outcomes.update(_update_group(network, sites, [speaker], targets, feats, settings))
+    yield from ((speaker, outcomes[speaker]) for speaker in group)
+
+
 def _update(
-    network: AcousticNetwork, adapter: LhucAdapter, targets: SpeakerTargets, feats: Feats, settings: AdaptationSettings
-) -> Updated:
+    network: AcousticNetwork,
+    sites: Sequence[Site],
+    speakers: Mapping[str, SpeakerFrames],
+    settings: AdaptationSettings,
+) -> dict[str, Updated | str]:
+    if not speakers:
+        return {}
     begin = cpu_seconds()
+    adapters = [LhucAdapter.identity(network, sites, settings.lhuc.amplitude) for _ in speakers]
+    reports = adapt_group(network, adapters, list(speakers.values()), settings.adapt)
+    cpu_per_frame = (cpu_seconds() - begin) / sum(own.frames.num_frames for own in speakers.values())
+    outcomes: dict[str, Updated | str] = {}
+    for (speaker, own), adapter, report in zip(speakers.items(), adapters, reports, strict=True):
+        if isinstance(report, SpeakerError):
+            outcomes[speaker] = _reason(speaker, report)
+        else:
+            r = {name: value.detach().cpu().numpy() for name, value in adapter.r.items()}
+            num_frames = own.frames.num_frames
+            outcomes[speaker] = Updated(r, adapter.kind, report, num_frames, cpu_per_frame * num_frames)
+    return outcomes
+
+
+def _frames_of(targets: SpeakerTargets, feats: Feats, context: int) -> SpeakerFrames:
     for utterance, pdfs in targets.pdfs.items():
         if len(feats[utterance]) != len(pdfs):
             raise SpeakerError(f"utterance {utterance!r} has {len(feats[utterance])} frames but {len(pdfs)} targets")
-    frames = SplicedFrames((feats[utterance] for utterance in targets.pdfs), network.context)
-    joined = torch.from_numpy(np.concatenate(list(targets.pdfs.values())).astype(np.int64))
-    report = adapt(network, adapter, frames, joined, settings.adapt)
-    r = {name: value.detach().numpy() for name, value in adapter.r.items()}
-    return Updated(r, adapter.kind, report, targets.num_frames, cpu_seconds() - begin)
+    frames = SplicedFrames((feats[utterance] for utterance in targets.pdfs), context)
+    return SpeakerFrames(frames, torch.from_numpy(np.concatenate(list(targets.pdfs.values())).astype(np.int64)))
+
+
+def _reason(speaker: str, error: Exception) -> str:
+    if isinstance(error, LhucError):
+        return f"speaker {speaker!r}: {error}"
+    logger.debug("speaker %r", speaker, exc_info=error)
+    return f"speaker {speaker!r}: {type(error).__name__}: {error}"
