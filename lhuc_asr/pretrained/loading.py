@@ -60,7 +60,7 @@ def torchaudio_ctc(net: nn.Module, labels: Sequence[str], *, blank: int = 0, sam
     """
 
     def run(net: nn.Module, samples: Tensor) -> Tensor:
-        logits: Tensor = net(samples[None])[0][0]
+        logits: Tensor = net(samples[None].to(next(net.parameters()).device))[0][0]
         return logits
 
     def text(tokens: Sequence[int]) -> str:

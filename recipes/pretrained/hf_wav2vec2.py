@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ia3", metavar="DIR", type=Path, help="write the scales for PEFT, too")
     arguments = parser.parse_args(argv)
     model = load_hugging_face_ctc(arguments.model)
+    model.net.to(arguments.device)
     adapter = LhucAdapter.identity(model.net, default_sites(model.net), arguments.amplitude)
     status = adapt_ctc_speaker(model, read_speech(arguments, model.sampling_rate), arguments, adapter)
     if arguments.ia3 is not None and status == 0:

@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", choices=["encoder", "decoder", "both"], default="encoder", help="default %(default)s")
     arguments = parser.parse_args(argv)
     model = WhisperModel.load(arguments.model, language=arguments.language)
+    model.net.to(arguments.device)
     parts = ("encoder", "decoder") if arguments.part == "both" else (arguments.part,)
     sites = [site for site in default_sites(model.net) if site.name.split(".")[1] in parts]
     adapter = LhucAdapter.identity(model.net, sites, arguments.amplitude)

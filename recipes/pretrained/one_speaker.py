@@ -76,6 +76,7 @@ def add_speech_flags(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", metavar="DIR", type=Path, help="Kaldi data directory or lhotse manifests")
     source.add_argument("--audio", metavar="FILE", type=Path, nargs="+", help="sound files, one utterance each")
+    parser.add_argument("--device", metavar="NAME", default="cpu", help="such as cuda (default cpu)")
 
 
 def add_ctc_flags(parser: argparse.ArgumentParser) -> None:

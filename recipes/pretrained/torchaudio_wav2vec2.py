@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoints", metavar="DIR", type=Path, help="where downloads lie (default: torch's cache)")
     arguments = parser.parse_args(argv)
     model = load_torchaudio_ctc(arguments.model, folder=arguments.checkpoints)
+    model.net.to(arguments.device)
     return adapt_ctc_speaker(model, read_speech(arguments, model.sampling_rate), arguments)
 
 

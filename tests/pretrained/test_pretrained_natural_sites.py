@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +175,14 @@ def test_every_bundle_of_torchaudio_has_a_site_for_each_layer(name: str) -> None
     params = bundle._params
     expected = [params["encoder_ff_interm_features"]] * params["encoder_num_layers"]
     assert [site.num_units for site in default_sites(net)] == expected
+
+
+def test_the_room_needs_none_of_the_packages_whose_models_it_knows() -> None:
+    code = (
+        "import importlib, pkgutil, sys, lhuc_asr.pretrained as room\n"
+        "for module in pkgutil.iter_modules(room.__path__):\n"
+        "    importlib.import_module(f'lhuc_asr.pretrained.{module.name}')\n"
+        "print([name for name in ('transformers', 'peft', 'torchaudio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
