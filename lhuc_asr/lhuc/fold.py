@@ -129,17 +129,14 @@ def require_same(found: Sequence[Tensor], wanted: Sequence[Tensor], tolerance: f
     """
     if [tuple(x.shape) for x in found] != [tuple(x.shape) for x in wanted]:
         raise FoldError(f"{what} give outputs of different shapes")
-    largest = max((_difference(x, y) for x, y in zip(found, wanted, strict=True)), default=0.0)
-    if not all(
-        torch.allclose(x.double(), y.double(), rtol=tolerance, atol=tolerance)
-        for x, y in zip(found, wanted, strict=True)
-    ):
+    pairs = [(x.double().cpu(), y.double().cpu()) for x, y in zip(found, wanted, strict=True)]
+    largest = max((_difference(x, y) for x, y in pairs), default=0.0)
+    if not all(torch.allclose(x, y, rtol=tolerance, atol=tolerance) for x, y in pairs):
         raise FoldError(f"{what} differ by {largest:.3g} on the example, more than {tolerance:g}")
     return largest
 
 
 def _difference(found: Tensor, wanted: Tensor) -> float:
-    found, wanted = found.double(), wanted.to(found.device).double()
     differences = torch.where(found == wanted, 0.0, (found - wanted).abs())  # equal infinities
     return float(differences.max()) if differences.numel() else 0.0
 
