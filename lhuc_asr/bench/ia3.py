@@ -28,10 +28,8 @@ def import_peft() -> ModuleType:
     try:
         return importlib.import_module("peft")
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()
-        raise DependencyError(
-            f"peft cannot be loaded ({reason[0] if reason else type(error).__name__}); pip install peft"
-        ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DependencyError(f"peft cannot be loaded ({reason}); pip install 'lhuc_asr[pretrained]'") from error
 
 
 def ia3_updates(

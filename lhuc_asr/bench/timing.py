@@ -30,12 +30,14 @@ class Variant:
         run: does all of the work once; what it gives back is only looked at to see that variants agree.
         inside: entered before the clock starts and left after it has stopped, such as attaching an adapter.
         against: the variant whose time its own is divided by; "" for none.
+        most_rounds: it takes part in no more than that many, for work that takes long and is far from the others.
     """
 
     name: str
     run: Callable[[], object]
     inside: Callable[[], AbstractContextManager[object]] = nullcontext
     against: str = ""
+    most_rounds: int = 1_000_000
 
     def once(self) -> object:
         """Do the work without looking at the clock."""
@@ -73,7 +75,7 @@ class Timings:
     """Seconds of every variant in every round.
 
     Attributes:
-        wall: variant -> (rounds,) seconds on the wall clock.
+        wall: variant -> (rounds,) seconds on the wall clock, for those rounds in which it took part.
         cpu: variant -> (rounds,) seconds of one core, all threads and child processes added up.
         outcomes: variant -> what it gave in the round that did not count.
     """
@@ -84,16 +86,21 @@ class Timings:
 
     @property
     def num_rounds(self) -> int:
-        """Of every variant."""
-        return len(next(iter(self.wall.values())))
+        """Of those variants that took part in all."""
+        return max(map(len, self.wall.values()))
 
     def ratio(self, name: str, against: str) -> Interval:
         """How many times as long a variant takes as another one; rounds are compared one by one."""
-        return Interval.of(self.wall[name] / self.wall[against])
+        return _quotients(self.wall, name, against)
 
     def cpu_ratio(self, name: str, against: str) -> Interval:
         """The same on the CPU clock, which other programs on the machine move less."""
-        return Interval.of(self.cpu[name] / self.cpu[against])
+        return _quotients(self.cpu, name, against)
+
+
+def _quotients(clock: dict[str, NDArray[np.float64]], name: str, against: str) -> Interval:
+    common = min(len(clock[name]), len(clock[against]))
+    return Interval.of(clock[name][:common] / clock[against][:common])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,21 +129,30 @@ def interleave(variants: Sequence[Variant], rounds: Rounds, device: torch.device
         device: waited for before a clock is read.
         description: of the progress bar.
     """
-    began = time.perf_counter()
-    outcomes = {variant.name: variant.once() for variant in variants}
-    wanted = rounds.seconds / (time.perf_counter() - began)
-    num_rounds = int(min(max(wanted, rounds.fewest), rounds.most))
+    outcomes, num_rounds = _first_round(variants, rounds)
     order = list(variants)
     wall: dict[str, list[float]] = {variant.name: [] for variant in variants}
     cpu: dict[str, list[float]] = {variant.name: [] for variant in variants}
     shuffle = random.Random(_SEED).shuffle
-    for _ in track(range(num_rounds), description, total=num_rounds, unit="round"):
+    for done in track(range(num_rounds), description, total=num_rounds, unit="round"):
         shuffle(order)
-        for variant in order:
+        for variant in (one for one in order if done < one.most_rounds):
             seconds, core = _timed(variant, device)
             wall[variant.name].append(seconds)
             cpu[variant.name].append(core)
     return Timings(_arrays(wall), _arrays(cpu), outcomes)
+
+
+def _first_round(variants: Sequence[Variant], rounds: Rounds) -> tuple[dict[str, object], int]:
+    """What every variant gives, and how many rounds there is time for."""
+    outcomes: dict[str, object] = {}
+    per_round = 1e-9
+    for variant in variants:
+        began = time.perf_counter()
+        outcomes[variant.name] = variant.once()
+        if variant.most_rounds > rounds.most:
+            per_round += time.perf_counter() - began
+    return outcomes, int(min(max(rounds.seconds / per_round, rounds.fewest), rounds.most))
 
 
 def _arrays(lists: dict[str, list[float]]) -> dict[str, NDArray[np.float64]]:

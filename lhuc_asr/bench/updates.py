@@ -141,7 +141,7 @@ def _differences(learnt: Mapping[str, object]) -> dict[str, float]:
 def _difference(found: object, wanted: object) -> float:
     assert isinstance(found, dict) and isinstance(wanted, dict)
     return max(
-        float((found[speaker][site] - scales).abs().max())
+        float((found[speaker][site].cpu() - scales.cpu()).abs().max())
         for speaker, sites in wanted.items()
         for site, scales in sites.items()
     )

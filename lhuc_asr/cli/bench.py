@@ -42,8 +42,8 @@ def adapter_parser() -> argparse.ArgumentParser:
         "--seconds",
         metavar="S",
         type=_positive,
-        default=20,
-        help="time for each of the two tables of a net and number of threads, at least 5 rounds; default: 20",
+        default=15,
+        help="time for each of the two tables of a net and number of threads, at least 5 rounds; default: 15",
     )
     parser.add_argument(
         "--bank", metavar="N", type=_positive, default=1000, help="speakers of the great bank; default: 1000"

@@ -68,6 +68,19 @@ def test_rounds_are_compared_one_by_one() -> None:
     assert timings.ratio("b", "a") == timings.cpu_ratio("b", "a") == Interval(2.0, 2.0, 2.0)
 
 
+def test_slow_work_takes_part_in_a_few_rounds() -> None:
+    runs = Counter[str]()
+    variants = [
+        Variant("quick", lambda: runs.update(["quick"])),
+        Variant("slow", lambda: runs.update(["slow"]), against="quick", most_rounds=2),
+    ]
+    timings = interleave(variants, Rounds(seconds=0.0, fewest=6), CPU, description="test")
+    assert runs == {"quick": 7, "slow": 3}
+    assert timings.num_rounds == 6
+    expected = Interval.of(timings.wall["slow"] / timings.wall["quick"][:2])
+    assert timings.ratio("slow", "quick") == expected
+
+
 def test_the_cpu_clock_counts_child_processes() -> None:
     def work(size: int) -> float:
         return float(np.linalg.svd(np.random.default_rng(0).random((size, size)))[1][0])

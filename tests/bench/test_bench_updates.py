@@ -90,6 +90,6 @@ def test_without_peft_the_rest_is_measured(bench: BenchNet, monkeypatch: pytest.
     found = measure_updates(bench, ONE_ROUND, quick=True)
     check(found, bench)
     assert "peft cannot be loaded" in found.missing["PEFT (IA)^3"]
-    assert "pip install peft" in found.missing["PEFT (IA)^3"]
+    assert "pip install 'lhuc_asr[pretrained]'" in found.missing["PEFT (IA)^3"]
     assert [variant.against for variant in found.variants] == [""] * len(found.variants)
     assert all(value < AMONG_OURS for value in found.differences.values())
