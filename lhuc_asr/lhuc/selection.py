@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ import torch
 from torch import Tensor
 
 from lhuc_asr.errors import SiteError, SpeakerError
+
+# One for all banks and outside of them: what hangs on a module, the compiler takes to be of one size for ever.
+_here = threading.local()
+_counter = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Selections:
     """
 
     def __init__(self) -> None:
-        self._local = threading.local()
+        self._key = f"of_bank_{next(_counter)}"
 
     @contextmanager
     def chosen(self, rows: Tensor, utterance_of_row: Tensor | None) -> Iterator[None]:
@@ -47,19 +52,21 @@ class Selections:
         Raises:
             SpeakerError: another asyncio task of this thread is inside its own block.
         """
-        before: Selection | None = getattr(self._local, "selection", None)
+        before: Selection | None = getattr(_here, self._key, None)
         task = _running_task()
         if before is not None and before.task is not None and before.task is not task:
             raise SpeakerError(
                 "another asyncio task of this thread has named its speakers and awaits something inside its block; "
                 "compute without awaiting there, or in a thread (asyncio.to_thread)"
             )
-        mine = self._local.selection = Selection(rows, utterance_of_row, task)
+        setattr(_here, self._key, Selection(rows, utterance_of_row, task))
         try:
             yield
         finally:
-            if self._local.selection is mine:
-                self._local.selection = before
+            if before is None:
+                delattr(_here, self._key)
+            else:
+                setattr(_here, self._key, before)
 
     def current(self) -> Selection:
         """This thread's selection.
@@ -67,7 +74,7 @@ class Selections:
         Raises:
             SiteError: the thread has none, or it belongs to another asyncio task.
         """
-        selection: Selection | None = getattr(self._local, "selection", None)
+        selection: Selection | None = getattr(_here, self._key, None)
         if selection is None:
             raise SiteError(
                 "a bank is attached, but this thread has named no speakers: use `with bank.speakers([...])`"
