@@ -176,6 +176,30 @@ def test_units_are_followed_through_whatever_moves_them():
     assert str(plan_fold(net, sites, example)[0]) == "'act': into 'second' input columns"
 
 
+class Rearranged(nn.Module):
+    """Heads are made and unmade, frames are looped over, a mask is laid on, and nothing is mixed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.last = nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        h = self.act(self.first(x))
+        heads = h.view(*h.shape[:2], 2, 3).permute(0, 2, 1, 3).contiguous().view(-1, h.shape[1], 3)
+        heads = nn.functional.pad(heads, (0, 0, 1, 0)).masked_fill(torch.zeros(1, h.shape[1] + 1, 1, dtype=bool), 0.0)
+        heads = heads.reshape(-1, 2, *heads.shape[1:]).transpose(1, 2).flatten(2)
+        heads[:, -1] = 0
+        return torch.stack([self.last(frame * 0.5) for frame in heads[:, 1:].transpose(0, 1)]).mean(0)
+
+
+def test_units_are_followed_through_heads_padding_masks_and_loops():
+    net, example = Rearranged(), torch.randn(2, 5, 3)
+    sites = find_sites(net, "act", example=example)
+    adapter = random_adapter(sites)
+    folded = fold(net, adapter, example)
+    torch.testing.assert_close(folded.last.weight, net.last.weight * adapter.scales()["act"])
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind, packed):
         super().__init__()

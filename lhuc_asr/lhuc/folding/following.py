@@ -47,9 +47,14 @@ class Way:
         elif isinstance(outcome, Fold):
             self.folds.append((outcome, call))
         elif isinstance(outcome, Passes):
+            if [tuple(x.shape) for x in outcome.labels] != [
+                tuple(x.shape) for x in call.outputs[: len(outcome.labels)]
+            ]:
+                self.stop(f"units cannot be followed through {call}")
+                return
             if not outcome.any_sign:
                 self.positive = self.positive or str(call)
-            for output, labels in zip(call.outputs, outcome.labels, strict=True):
+            for output, labels in pairs:
                 self.labels[id(output)] = labels
 
     def leave(self, trace: Trace) -> None:

@@ -125,7 +125,11 @@ def _moved(call: Call, labels: Labels) -> Outcome:
         return Stops(f"{call} reads its bits as another type")
     if call.function is functional.unfold:
         return Stops(f"no factor passes {call}")
-    return Passes(_replay(call, lambda tensor: labels[id(tensor)].clone() if id(tensor) in labels else tensor))
+
+    def label(tensor: Tensor) -> Tensor:
+        return labels[id(tensor)].clone(memory_format=torch.contiguous_format) if id(tensor) in labels else tensor
+
+    return Passes(_replay(call, label))
 
 
 def _joined(call: Call, labels: Labels) -> Outcome:
