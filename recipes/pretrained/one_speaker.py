@@ -176,8 +176,9 @@ def print_score(what: str, words: Mapping[str, str], speech: Speech, speaker: st
 
 
 def run(main: Callable[[], int]) -> None:
-    """Leave the process with the script's status; a user's mistake is told in one line."""
+    """Leave the process with the script's status; a user's mistake is told in one line, and leaves with 2."""
     try:
         sys.exit(main())
     except LhucError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)

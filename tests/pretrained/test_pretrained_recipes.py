@@ -230,7 +230,7 @@ def test_help_says_what_a_script_does(script: Any, name: str, capsys: Any) -> No
     assert "Adapt" in capsys.readouterr().out
 
 
-def test_a_users_mistake_is_one_line(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_mistake_is_one_line(script: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     script("hf_wav2vec2")
 
     def mistaken() -> int:
@@ -239,4 +239,5 @@ def test_a_users_mistake_is_one_line(script: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["recipes/hf_wav2vec2.py"])
     with pytest.raises(SystemExit) as left:
         sys.modules["one_speaker"].run(mistaken)
-    assert left.value.code == "hf_wav2vec2.py: this went wrong"
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "hf_wav2vec2.py: this went wrong\n"
