@@ -47,9 +47,8 @@ class Way:
         elif isinstance(outcome, Fold):
             self.folds.append((outcome, call))
         elif isinstance(outcome, Passes):
-            if [tuple(x.shape) for x in outcome.labels] != [
-                tuple(x.shape) for x in call.outputs[: len(outcome.labels)]
-            ]:
+            pairs = list(zip(call.outputs, outcome.labels, strict=False))
+            if any(output.shape != labels.shape for output, labels in pairs):
                 self.stop(f"units cannot be followed through {call}")
                 return
             if not outcome.any_sign:
