@@ -69,7 +69,7 @@ class Shape:
 
 
 SHAPES = {
-    "dnn_4x512": Shape(num_layers=4, width=512, num_frames=20, num_speakers=16, speaker_frames=512),
+    "dnn_4x512": Shape(num_layers=4, width=512, num_frames=10, num_speakers=16, speaker_frames=512),
     "dnn_6x2048": Shape(num_layers=6, width=2048, num_frames=10, num_speakers=8, speaker_frames=256),
     "conformer": Shape(
         is_conformer=True,
@@ -166,8 +166,14 @@ class BenchNet:
         return Speech(name, frames_to_seconds(targets.numel()), lambda items: feats[items.to(self.device)], targets)
 
 
-def build_net(name: str, device: torch.device, *, quick: bool = False) -> BenchNet:
+def build_net(name: str, device: torch.device, *, num_frames: int = 0, quick: bool = False) -> BenchNet:
     """Make a net of `SHAPES` with random weights, the same at every call.
+
+    Args:
+        name: key of `SHAPES`.
+        device: where it shall be.
+        num_frames: of each utterance of the forward passes; 0 leaves what the shape says.
+        quick: tiny, for tests.
 
     Raises:
         ConfigError: there is no net of that name.
@@ -176,6 +182,7 @@ def build_net(name: str, device: torch.device, *, quick: bool = False) -> BenchN
     if name not in SHAPES:
         raise ConfigError(f"there is no net {name!r} to measure; there are: {', '.join(SHAPES)}")
     shape = SHAPES[name].quick() if quick else SHAPES[name]
+    shape = replace(shape, num_frames=num_frames or shape.num_frames)
     if device.type == "cuda":
         shape = replace(shape, num_speakers=64)
     return _conformer(name, shape, device) if shape.is_conformer else _dnn(name, shape, device)

@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lhuc_asr.bench.figures import ForwardFigures, UpdateFigures, forward_figures, update_figures
 from lhuc_asr.bench.machine import Machine, describe_machine, usable_device
@@ -26,6 +26,7 @@ class Task:
         device: cpu or cuda.
         seconds: how long each of the two measurements lasts at least.
         num_known: speakers of the great bank.
+        num_frames: of each utterance of the forward passes; 0 leaves what the net's shape says.
         quick: tiny nets and two rounds, for tests; the figures then mean nothing.
         title: of the progress bars.
     """
@@ -35,6 +36,7 @@ class Task:
     device: str = "cpu"
     seconds: Seconds = 30.0
     num_known: int = 1000
+    num_frames: int = 0
     quick: bool = False
     title: str = ""
 
@@ -61,13 +63,10 @@ def tasks(nets: Sequence[str], threads: Sequence[int], common: Task) -> list[Tas
     """Every net with every number of threads, otherwise as ``common`` says."""
     pairs = [(net, num_threads) for net in nets for num_threads in threads]
     return [
-        Task(
+        replace(
+            common,
             net=net,
             num_threads=num_threads,
-            device=common.device,
-            seconds=common.seconds,
-            num_known=common.num_known,
-            quick=common.quick,
             title=f"[{place}/{len(pairs)}] {net}, {num_threads} thread{'s' * (num_threads > 1)}",
         )
         for place, (net, num_threads) in enumerate(pairs, start=1)
@@ -99,7 +98,7 @@ def measure(task: Task) -> Measured:
     from lhuc_asr.bench.updates import measure_updates
 
     device = usable_device(task.device)
-    bench = build_net(task.net, device, quick=task.quick)
+    bench = build_net(task.net, device, num_frames=task.num_frames, quick=task.quick)
     num_known = min(task.num_known, 20) if task.quick else task.num_known
     forward = measure_forward(bench, task.rounds, num_known=num_known, title=f"{task.title}: forward")
     updates = measure_updates(

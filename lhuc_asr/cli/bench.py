@@ -48,6 +48,13 @@ def adapter_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bank", metavar="N", type=_positive, default=1000, help="speakers of the great bank; default: 1000"
     )
+    parser.add_argument(
+        "--frames",
+        metavar="N",
+        type=_positive,
+        default=0,
+        help="frames of each of the 64 utterances of a batch in recognition; default: 10 (DNN), 32 (Conformer)",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
     return parser
 
@@ -103,7 +110,14 @@ def _adapter(argv: Sequence[str]) -> int:
     from lhuc_asr.config.provenance import commit
 
     usable_device(args.device)
-    common = Task(net="", device=args.device, seconds=args.seconds, num_known=args.bank, quick=args.quick)
+    common = Task(
+        net="",
+        device=args.device,
+        seconds=args.seconds,
+        num_known=args.bank,
+        num_frames=args.frames,
+        quick=args.quick,
+    )
     measured = []
     for one in measure_all(tasks(args.models, threads, common)):
         print(report_text(one), flush=True)

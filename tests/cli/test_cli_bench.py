@@ -16,7 +16,10 @@ EVERYWHERE = {"-h", "--help", "--debug", "--version"}
     ("parser", "own"),
     [
         (build_parser(), set()),
-        (adapter_parser(), {"--out", "--models", "--threads", "--device", "--seconds", "--bank", "--quick"}),
+        (
+            adapter_parser(),
+            {"--out", "--models", "--threads", "--device", "--seconds", "--bank", "--frames", "--quick"},
+        ),
         (store_parser(), {"--out", "--kinds", "--profiles", "--gets"}),
     ],
 )
@@ -28,7 +31,10 @@ def test_adapter(run, tmp_path):
     out = tmp_path / "bench"
     code, printed, _ = run(
         main,
-        ["adapter", "--quick", "--out", str(out), "--models", "dnn_4x512", "--threads", "1", "--bank", "12"],
+        [
+            *("adapter", "--quick", "--out", str(out), "--models", "dnn_4x512"),
+            *("--threads", "1", "--bank", "12", "--frames", "5", "--seconds", "1"),
+        ],
     )
     assert code == 0
     assert "== dnn_4x512, cpu, 1 thread (QUICK: tiny nets, the figures mean nothing)" in printed
@@ -40,6 +46,7 @@ def test_adapter(run, tmp_path):
     (one,) = written["measured"]
     assert (one["net"], one["num_threads"], one["device"], one["quick"]) == ("dnn_4x512", 1, "cpu", True)
     assert one["machine"]["num_cores"] == num_cores() and one["machine"]["processor"] and one["machine"]["torch"]
+    assert one["forward"]["num_frames"] == 5
     assert one["forward"]["largest_difference"] < 1e-5
     assert set(one["forward"]["figures"][2]["ratio"]) == {"median", "low", "high"}
     assert {figure["number_format"] for figure in one["updates"]["figures"]} <= {"float32", "bfloat16"}
