@@ -91,7 +91,8 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     Raises:
         UsageError: an unknown flag, or an override that is none.
     """
-    args = parser.parse_intermixed_args(argv)
+    has_verbs = parser._subparsers is not None  # which argparse cannot intermix
+    args = parser.parse_args(argv) if has_verbs else parser.parse_intermixed_args(argv)
     for override in getattr(args, "overrides", ()):
         _check_override(override, _flags(parser))
     _start_logging(logging.DEBUG if args.debug else logging.INFO)

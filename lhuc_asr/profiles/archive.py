@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,16 +79,36 @@ def import_archive(store: ProfileStore, path: Path) -> Imported:
         ProfileError: the archive is damaged, of a newer format or of another model, or a speaker has other profiles
             in the store; nothing has changed then.
     """
+    with _opened(path, store.fingerprint) as content:
+        index = content.index()
+        histories = ((speaker, content.history(speaker, numbers)) for speaker, numbers in index.items())
+        unchanged = {speaker for speaker, history in histories if _is_there(store, speaker, history, path)}
+        added = [speaker for speaker in index if speaker not in unchanged]
+        store.backend.restore((speaker, content.history(speaker, index[speaker])) for speaker in added)
+        return Imported(tuple(added), tuple(sorted(unchanged)))
+
+
+def check_archive(path: Path, *, fingerprint: str | None = None) -> int:
+    """Check everything that an archive holds; returns the number of speakers.
+
+    Raises:
+        ProfileError: the archive is missing, damaged, of a newer format or of another model.
+    """
+    with _opened(path, fingerprint) as content:
+        index = content.index()
+        for speaker, numbers in index.items():
+            content.history(speaker, numbers)
+        return len(index)
+
+
+@contextmanager
+def _opened(path: Path, fingerprint: str | None) -> Iterator[_Archive]:
     try:
         with zipfile.ZipFile(path) as archive:
-            content = _Archive(archive, path, store.fingerprint)
-            index = content.index()
-            histories = ((speaker, content.history(speaker, numbers)) for speaker, numbers in index.items())
-            unchanged = {speaker for speaker, history in histories if _is_there(store, speaker, history, path)}
-            added = [speaker for speaker in index if speaker not in unchanged]
-            store.backend.restore((speaker, content.history(speaker, index[speaker])) for speaker in added)
-            return Imported(tuple(added), tuple(sorted(unchanged)))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+            yield _Archive(archive, path, fingerprint)
+    except FileNotFoundError:
+        raise ProfileError(f"there is no archive '{path}'") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ProfileError(f"the archive '{path}' is damaged or not a zip file: {error}") from error
 
 

@@ -32,6 +32,9 @@ class Verified:
     num_units: int
     effect: float
 
+    def __str__(self) -> str:
+        return f"{self.num_sites} sites, {self.num_units} units, the output moves by {self.effect:.3g} on average"
+
 
 class ProfileVerifier:
     """Runs the proof chain against one model; what needs no profile is done once.

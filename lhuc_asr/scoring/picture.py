@@ -42,6 +42,21 @@ def draw_results(path: Path, comparison: Comparison, *, names: tuple[str, str], 
         _draw_speakers(left, comparison, names)
 
 
+def draw_scales(path: Path, scales: Scales, *, title: str) -> None:
+    """Write a PNG of learned scales alone, a row for every layer.
+
+    Args:
+        path: the PNG.
+        scales: learned amplitudes.
+        title: whose they are.
+    """
+    num_layers = len(next(iter(scales.values())))
+    with png(path, width=8.0, height=1.9 + 0.55 * num_layers) as figure:
+        axes = figure.add_subplot()
+        _draw_scales(axes, scales)
+        axes.set_title(title, pad=46)
+
+
 def _height(num_speakers: int) -> float:
     """As high as so many speakers need, in inches."""
     return 1.6 + max(2.6, min(0.21 * num_speakers, 6.0 + 0.06 * num_speakers))

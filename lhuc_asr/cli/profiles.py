@@ -1,0 +1,269 @@
+"""lhuc-profiles: look into a store of profiles, change it, carry it away, and prove that what it holds acts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lhuc_asr.cli._common import OK, SOME_FAILED, UsageError, command_parser, main_guard, parse_arguments
+
+if TYPE_CHECKING:
+    from lhuc_asr.profiles.profile import Profile
+    from lhuc_asr.profiles.store import ProfileStore
+
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: a verb and its flags."""
+    parser = command_parser(
+        "profiles",
+        "Look into a store of speakers' profiles, change it, carry it away, and prove that what it holds acts. "
+        "A store is a folder, such as OUT/profiles of lhuc-adapt, or one SQLite file (*.sqlite, *.db).",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_looking(verbs)
+    _add_changing(verbs)
+    _add_carrying(verbs)
+    return parser
+
+
+def _add_verb(verbs: Verbs, name: str, text: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error comes from"
+    )
+    parser.add_argument("--store", metavar="PATH", type=Path, required=True, help="a folder or an SQLite file")
+    return parser
+
+
+def _add_speaker(parser: argparse.ArgumentParser, *, several: bool = False, required: bool = True) -> None:
+    text = "whose profile" + ("; repeatable" if several else "") + ("" if required else "; everybody's if not given")
+    parser.add_argument(
+        "--speaker", metavar="ID", action="append" if several else "store", required=required, help=text
+    )
+
+
+def _add_looking(verbs: Verbs) -> None:
+    listing = _add_verb(verbs, "list", "Name everybody who has a profile, a line each.")
+    listing.add_argument("--long", action="store_true", help="also versions, size, how it was learnt")
+    show = _add_verb(verbs, "show", "Tell what a profile is, and how it scales every layer.")
+    _add_speaker(show)
+    show.add_argument("--version", metavar="N", type=int, help="not the current one")
+    show.add_argument("--page", action="store_true", help="print the whole page as JSON instead")
+    show.add_argument("--picture", metavar="FILE.png", type=Path, help="draw the scales of every layer")
+    diff = _add_verb(verbs, "diff", "Compare two versions of a profile, or two speakers' profiles, layer by layer.")
+    _add_speaker(diff)
+    diff.add_argument("--from", metavar="N", type=int, dest="first", help="version; the one before --to if not given")
+    diff.add_argument("--to", metavar="N", type=int, dest="second", help="version; the current one if not given")
+    diff.add_argument("--other", metavar="ID", help="compare with this speaker's profile; --to is a version of it")
+    verify = _add_verb(
+        verbs,
+        "verify",
+        "Prove of every current profile: its files are whole, it belongs to the model, every layer acts, it comes back "
+        "from disk bit for bit, it changes the output, and detached it leaves no trace.",
+    )
+    verify.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
+    _add_speaker(verify, several=True, required=False)
+
+
+def _add_changing(verbs: Verbs) -> None:
+    rollback = _add_verb(verbs, "rollback", "Make another version the current one; all versions stay.")
+    _add_speaker(rollback)
+    rollback.add_argument("--to", metavar="N", type=int, required=True, help="version")
+    delete = _add_verb(verbs, "delete", "Delete all versions of a profile; no file of the store keeps a trace.")
+    _add_speaker(delete, several=True)
+    average = _add_verb(verbs, "average", "Put the average of several profiles into the store, as a new profile.")
+    average.add_argument("--weight", metavar="W", type=float, action="append", help="one for each speaker, in order")
+    between = _add_verb(verbs, "interpolate", "Put what lies between two profiles into the store, as a new profile.")
+    between.add_argument("--at", metavar="T", type=float, required=True, help="0 is the first speaker, 1 the second")
+    for parser in (average, between):
+        _add_speaker(parser, several=True)
+        parser.add_argument("--as", metavar="ID", dest="name", required=True, help="id of the new profile")
+        parser.add_argument(
+            "--domain", choices=("r", "factors"), default="r", help="average r (geometric mean for exp) or the factors"
+        )
+
+
+def _add_carrying(verbs: Verbs) -> None:
+    export = _add_verb(verbs, "export", "Write profiles with all their versions to one zip file.")
+    _add_speaker(export, several=True, required=False)
+    take = _add_verb(verbs, "import", "Take all profiles of a zip file into a store, or none; a new store is made.")
+    for parser in (export, take):
+        parser.add_argument("--archive", metavar="FILE.zip", type=Path, required=True, help="the zip file")
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parse_arguments(build_parser(), argv)
+    if args.verb == "show" and args.page and args.picture:
+        raise UsageError("--page prints what the profile says of itself; give it without --picture")
+    from lhuc_asr.profiles.store import ProfileStore
+
+    if args.verb == "import":
+        return _import(args)
+    return _VERBS[args.verb](args, ProfileStore.open(args.store))
+
+
+def _list(args: argparse.Namespace, store: ProfileStore) -> int:
+    for speaker in store.speakers():
+        if not args.long:
+            print(_shown(speaker))
+            continue
+        numbers, profile = store.numbers(speaker), store.get(speaker)
+        versions = f"version {numbers.current} of {len(numbers.all)}"
+        print(f"{_shown(speaker)}: {versions}, {_size(profile)}, {_learnt(profile)}")
+    return OK
+
+
+def _show(args: argparse.Namespace, store: ProfileStore) -> int:
+    from lhuc_asr.cli._profiles import draw_profile, scales_table
+
+    if args.page:
+        print(json.dumps(store.encoded(args.speaker, args.version).page, indent=2, ensure_ascii=False))
+        return OK
+    profile, numbers = store.get(args.speaker, args.version), store.numbers(args.speaker)
+    number = numbers.current if args.version is None else args.version
+    current = "current" if number == numbers.current else f"current is {numbers.current}"
+    print(f"speaker   {_shown(profile.speaker)}, version {number} of {len(numbers.all)} ({current})")
+    print(f"model     {profile.base_fingerprint}")
+    print(f"profile   {profile.sha256}")
+    print(f"scales    {profile.amplitude.value}, {profile.num_parameters} units, {_size(profile)}")
+    print(f"learnt    {_learnt(profile)}{f', {profile.created}' if profile.created else ''}")
+    guard = "not judged" if profile.guard is None else json.dumps(dict(profile.guard), ensure_ascii=False)
+    print(f"no harm   {guard}\n\n{scales_table(profile)}")
+    if args.picture:
+        draw_profile(args.picture, profile, title=f"Scales of speaker {_shown(profile.speaker)}, version {number}")
+        print(f"\npicture {args.picture}")
+    return OK
+
+
+def _diff(args: argparse.Namespace, store: ProfileStore) -> int:
+    from lhuc_asr.cli._profiles import difference_table
+    from lhuc_asr.profiles.comparison import compare
+
+    other = args.speaker if args.other is None else args.other
+    second = store.numbers(other).current if args.second is None else args.second
+    numbers = store.numbers(args.speaker)
+    first = args.first
+    if first is None and args.other is not None:
+        first = numbers.current
+    elif first is None:
+        first = max((number for number in numbers.all if number < second), default=None)
+        if first is None:
+            raise UsageError(f"speaker {args.speaker!r} has no version before {second}; give --from N or --other ID")
+    changes = compare(store.get(args.speaker, first), store.get(other, second))
+    print(f"from {_shown(args.speaker)}, version {first}, to {_shown(other)}, version {second}\n")
+    print(difference_table(changes))
+    return OK
+
+
+def _rollback(args: argparse.Namespace, store: ProfileStore) -> int:
+    before = store.numbers(args.speaker).current
+    store.rollback(args.speaker, to=args.to)
+    print(f"{_shown(args.speaker)}: version {args.to} is current, {before} was")
+    return OK
+
+
+def _delete(args: argparse.Namespace, store: ProfileStore) -> int:
+    for speaker in args.speaker:
+        store.numbers(speaker)  # all are known, or none is deleted
+    for speaker in dict.fromkeys(args.speaker):
+        store.delete(speaker)
+        print(f"{_shown(speaker)}: deleted")
+    return OK
+
+
+def _average(args: argparse.Namespace, store: ProfileStore) -> int:
+    from lhuc_asr.profiles.combination import Domain, average
+
+    if args.weight and len(args.weight) != len(args.speaker):
+        raise UsageError(f"{len(args.speaker)} speakers need as many --weight, got {len(args.weight)}")
+    profiles = [store.get(speaker) for speaker in args.speaker]
+    return _put(store, average(profiles, args.weight, speaker=args.name, domain=Domain(args.domain)), args.speaker)
+
+
+def _interpolate(args: argparse.Namespace, store: ProfileStore) -> int:
+    from lhuc_asr.profiles.combination import Domain, interpolate
+
+    if len(args.speaker) != 2:
+        raise UsageError(f"interpolation is between two speakers: give --speaker twice, not {len(args.speaker)} times")
+    first, second = (store.get(speaker) for speaker in args.speaker)
+    made = interpolate(first, second, args.at, speaker=args.name, domain=Domain(args.domain))
+    return _put(store, made, args.speaker)
+
+
+def _put(store: ProfileStore, profile: Profile, sources: Sequence[str]) -> int:
+    number = store.put(profile)
+    print(f"{_shown(profile.speaker)}: version {number}, made of {', '.join(map(_shown, sources))}")
+    return OK
+
+
+def _export(args: argparse.Namespace, store: ProfileStore) -> int:
+    from lhuc_asr.profiles.archive import export_archive
+
+    count = export_archive(store, args.archive, args.speaker)
+    print(f"{count} speakers in {args.archive}, {args.archive.stat().st_size / 1000:.0f} kB")
+    return OK
+
+
+def _import(args: argparse.Namespace) -> int:
+    from lhuc_asr.profiles.archive import check_archive, import_archive
+    from lhuc_asr.profiles.store import ProfileStore
+
+    check_archive(args.archive)  # before a store is made for it
+    done = import_archive(ProfileStore.open(args.store, create=True), args.archive)
+    print(f"{len(done.added)} speakers added to {args.store}, {len(done.unchanged)} were there already")
+    return OK
+
+
+def _verify(args: argparse.Namespace, store: ProfileStore) -> int:
+    from lhuc_asr.cli._profiles import verifier_of
+    from lhuc_asr.errors import LhucError
+
+    for speaker in args.speaker or ():
+        store.numbers(speaker)
+    verifier = verifier_of(args.model)
+    speakers = list(dict.fromkeys(args.speaker or store.speakers()))
+    failed: dict[str, str] = {}
+    for speaker in speakers:
+        try:
+            proved = verifier.verify(store.get(speaker))
+            print(f"{_shown(speaker)}: proved: {proved}", flush=True)
+        except LhucError as error:
+            failed[speaker] = " ".join(str(error).split())
+            print(f"{_shown(speaker)}: failed: {failed[speaker]}", flush=True)
+    verifier.verify_model()
+    print(f"{len(speakers) - len(failed)} of {len(speakers)} profiles proved; the model is unchanged")
+    if failed:
+        lines = (f"  {_shown(speaker)}: {reason}" for speaker, reason in failed.items())
+        print(f"{len(failed)} of {len(speakers)} profiles failed:", *lines, sep="\n")
+    return SOME_FAILED if failed else OK
+
+
+_VERBS = {
+    **{"list": _list, "show": _show, "diff": _diff, "rollback": _rollback, "delete": _delete, "average": _average},
+    **{"interpolate": _interpolate, "export": _export, "verify": _verify},
+}
+
+
+def _shown(speaker: str) -> str:
+    """An id on one line; quoted where it could be misread."""
+    return speaker if speaker.isprintable() and speaker.strip() == speaker != "" else repr(speaker)
+
+
+def _size(profile: Profile) -> str:
+    return f"{profile.size_bytes / 1024:.1f} kB as {profile.dtype}"
+
+
+def _learnt(profile: Profile) -> str:
+    told = [f"from {profile.seconds:.1f} s of speech"]
+    if profile.supervision:
+        told.append(f"supervision {profile.supervision}")
+    if profile.objective_before is not None and profile.objective_after is not None:
+        told.append(f"objective {profile.objective_before:.3f} -> {profile.objective_after:.3f}")
+    return ", ".join(told)
