@@ -81,8 +81,10 @@ def prove_gradient(model: nn.Module, sites: Sequence[Site], example: Any, *, fro
         >>> prove_gradient(net, [Site("1", (5,))], torch.ones(4, 3))
     """
     net, way = bare(model), Example.of(example)
-    r = {site.name: torch.zeros(site.units, requires_grad=True) for site in sites}
     weights = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+
+    with torch.inference_mode(False):
+        r = {site.name: torch.zeros(site.units, requires_grad=True) for site in sites}
 
     def multiply(site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
         return _times(site, output, r[site.name].exp(), utterance_of_row)

@@ -1,5 +1,6 @@
 """Promises of the adapter: identity at the start, no trace afterwards, gradient to r and to nothing else."""
 
+import contextlib
 import hashlib
 
 import pytest
@@ -139,3 +140,198 @@ def test_wrong_width_is_told():
 def test_unknown_amplitude_is_a_value_error(network):
     with pytest.raises(ValueError, match="softplus"):
         LhucAdapter.identity(network, [Site("layers.0.activation", (5,))], "softplus")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["block", "call", "proof"])
+def test_whatever_goes_wrong_leaves_no_trace(network, error, where):
+    def fail(*_):
+        raise error
+
+    attributes = [set(vars(module)) for module in network.modules()]
+    adapter = LhucAdapter({name: torch.rand(5) for name in network.adaptation_sites})
+    plain = network(torch.ones(1, 4, 4))
+    other = network.layers[1].linear.register_forward_hook(fail) if where != "block" else None
+    with pytest.raises(error), adapter.attached(network, prove=where == "proof"):
+        if where == "block":
+            raise error
+        network(torch.ones(1, 4, 4))
+    if other:
+        other.remove()
+    assert hooks_of(network) == 0
+    assert not any(module._forward_pre_hooks for module in network.modules())
+    assert [set(vars(module)) for module in network.modules()] == attributes
+    assert torch.equal(network(torch.ones(1, 4, 4)), plain)
+    with adapter.attached(network):
+        assert not torch.equal(network(torch.ones(1, 4, 4)), plain)
+
+
+def test_a_forward_of_its_own_stays_a_modules_own(network):
+    calls = []
+    activation = network.layers[0].activation
+
+    def own(x):
+        calls.append(1)
+        return torch.tanh(x)
+
+    activation.forward = own
+    plain = network(torch.ones(1, 4, 4))
+    with LhucAdapter({"layers.0.activation": torch.ones(5)}).attached(network):
+        assert not torch.equal(network(torch.ones(1, 4, 4)), plain)
+    assert activation.forward is own and torch.equal(network(torch.ones(1, 4, 4)), plain) and calls
+
+
+def test_nets_without_parameters():
+    net = nn.Sequential(nn.Tanh(), nn.Softmax(dim=-1))
+    x = torch.randn(2, 5, 3)
+    adapter = LhucAdapter.identity(net, [Site("0", (3,))])
+    with adapter.attached(net):
+        assert torch.equal(net(x), net[1](net[0](x)))
+        (net(x) * torch.randn(3)).sum().backward()
+    assert adapter.r["0"].grad.any()
+
+
+@pytest.mark.parametrize(("dtype", "of_r"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_r_has_single_precision_or_better(network, dtype, of_r):
+    adapter = LhucAdapter.identity(network.to(dtype), all_sites(network))
+    assert {r.dtype for r in adapter.parameters()} == {of_r}
+
+
+def test_an_adapter_without_sites_is_refused():
+    with pytest.raises(SiteError, match="at least one site; with none it would do nothing"):
+        LhucAdapter({})
+
+
+def test_two_names_of_one_layer_are_refused_together():
+    shared = nn.Sigmoid()
+    net = nn.ModuleDict({"a": shared, "b": shared})
+    with (
+        pytest.raises(SiteError, match="'a', 'b' are one and the same layer"),
+        LhucAdapter({"a": torch.zeros(3), "b": torch.zeros(3)}).attached(net),
+    ):
+        pass
+    assert not shared._forward_hooks
+
+
+class TwoWays(nn.Module):
+    """One way to call it leaves a layer out."""
+
+    def __init__(self):
+        super().__init__()
+        self.lower, self.upper = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.upper(self.lower(x))
+
+    def stream(self, x):
+        return self.upper(x)
+
+
+def test_sites_that_stay_idle_are_told_at_the_end_of_the_block():
+    net, x = TwoWays(), torch.randn(2, 3)
+    adapter = LhucAdapter({"lower": torch.ones(3), "upper": torch.ones(3)})
+    with pytest.raises(SiteError, match="'lower' never ran, though other sites did"), adapter.attached(net):
+        net.stream(x)
+    with adapter.attached(net):
+        net.stream(x)
+        net(x)
+    with pytest.raises(KeyError), adapter.attached(net):
+        net.stream(x)
+        raise KeyError  # an error of the block itself is not covered up
+    assert not net.lower._forward_hooks
+
+
+def test_a_call_that_failed_makes_no_site_idle():
+    net = TwoWays()
+    adapter = LhucAdapter({"lower": torch.ones(3), "upper": torch.ones(4)})
+    with adapter.attached(net, prove=False), contextlib.suppress(SiteError):
+        net.stream(torch.randn(2, 3))
+
+
+class Ignoring(nn.Module):
+    """A layer whose output goes nowhere, or nowhere in one mode."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.used, self.ignored, self.when = nn.Linear(3, 3), nn.Linear(3, 3), when
+
+    def forward(self, x):
+        other = self.ignored(x)
+        return self.used(x) if self.training == self.when else self.used(x) + other
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_proof_at_first_use_in_each_mode(training):
+    net, x = Ignoring(when=training), torch.randn(2, 3)
+    with LhucAdapter({"ignored": torch.zeros(3)}).attached(net):
+        net.train(not training)
+        net(x)
+        net.train(training)
+        mode = "training" if training else "evaluation"
+        with pytest.raises(SiteError, match=f"scaling 'ignored' changes nothing in {mode} mode"):
+            net(x)
+        with pytest.raises(SiteError, match="changes nothing"):
+            net(x)
+    with LhucAdapter({"ignored": torch.zeros(3)}).attached(net, prove=False):
+        net(x)
+
+
+def test_the_proof_is_made_once_and_remembered(network):
+    runs = []
+    network.output.register_forward_hook(lambda *_: runs.append(1))
+    feats = torch.randn(1, 4, 4)
+    for _ in range(3):
+        with LhucAdapter.identity(network, all_sites(network)).attached(network):
+            network(feats)
+            network(feats)
+    assert len(runs) == 6 + 1 + 3  # once plain and once for each site
+    with LhucAdapter.identity(network, all_sites(network)[:1]).attached(network):
+        network(feats)
+    assert len(runs) == 6 + 1 + 3 + 1 + 1 + 1
+
+
+def test_the_proof_is_of_the_net_and_does_not_mind_scales_of_zero(network):
+    feats = torch.randn(1, 4, 4)
+    with LhucAdapter({name: torch.zeros(5) for name in network.adaptation_sites}, Amplitude.relu).attached(network):
+        assert torch.equal(network(feats)[0, 0], torch.log_softmax(network.output.bias, 0))
+
+
+def test_the_proof_does_not_disturb_training(network):
+    torch.manual_seed(1)
+    network = Dnn(DnnConfig(num_layers=2, hidden_dim=5, context=1, dropout=0.5, batch_norm=True), 4, 6).train()
+    twin = Dnn(DnnConfig(num_layers=2, hidden_dim=5, context=1, dropout=0.5, batch_norm=True), 4, 6).train()
+    feats = torch.randn(2, 4, 4)
+    with LhucAdapter.identity(network, all_sites(network)).attached(network):
+        torch.manual_seed(5)
+        proved = network(feats)
+    with LhucAdapter.identity(twin, all_sites(twin)).attached(twin, prove=False):
+        torch.manual_seed(5)
+        assert torch.equal(twin(feats), proved)
+    assert fingerprint(network) == fingerprint(twin)
+
+
+def test_an_empty_batch_proves_nothing_and_passes(network):
+    with LhucAdapter.identity(network, all_sites(network)).attached(network):
+        assert network(torch.zeros(0, 4, 4)).shape == (0, 4, 6)
+
+
+def test_a_layer_that_runs_twice_is_refused_unless_asked_for():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.relu, self.second = nn.Linear(3, 3), nn.Sigmoid(), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.relu(self.second(self.relu(self.first(x))))
+
+    net, x = Twice().eval(), torch.randn(2, 3)
+    with pytest.raises(SiteError, match=r"'relu' \(Sigmoid\) runs 2 times"):
+        find_sites(net, "relu", example=x)
+    with LhucAdapter({"relu": torch.ones(3)}).attached(net), pytest.raises(SiteError, match="runs 2 times"):
+        net(x)
+    adapter = LhucAdapter({"relu": torch.ones(3)}, shared=["relu"])
+    sites = find_sites(net, "relu", example=x, shared=True)
+    assert sites[0].shared and LhucAdapter.identity(net, sites).sites == sites
+    expected = torch.e * torch.sigmoid(net.second(torch.e * torch.sigmoid(net.first(x))))
+    with adapter.attached(net):
+        torch.testing.assert_close(net(x), expected)
