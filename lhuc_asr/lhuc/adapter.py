@@ -83,6 +83,8 @@ class LhucAdapter:
     def attached(self, model: nn.Module, *, prove: bool = True) -> Iterator[nn.Module]:
         """Scale the sites' outputs inside the block; afterwards, also after an exception, no trace is left.
 
+        A net that computes activations anew for the backward pass (`torch.utils.checkpoint`) needs the block then too.
+
         Args:
             model: the net, also inside `DistributedDataParallel` or `torch.compile`, which compiles it anew.
             prove: at the first call of the net with these sites, shake every site on that input and demand that the

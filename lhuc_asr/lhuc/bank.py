@@ -201,6 +201,8 @@ class SpeakerBank(nn.Module):
     def speakers(self, ids: Sequence[str | None], *, num_rows: Sequence[int] | None = None) -> Iterator[None]:
         """Say who speaks in the batches that this thread computes inside the block.
 
+        The backward pass may come later, unless the net computes activations anew for it (`torch.utils.checkpoint`).
+
         Args:
             ids: one for each utterance of the batch; None is the speaker-independent net.
             num_rows: where utterances lie one after the other (layout ``N``) and differ in length, the rows of each.

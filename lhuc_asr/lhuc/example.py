@@ -160,7 +160,7 @@ def put_back(model: nn.Module) -> Iterator[None]:
     What a net keeps elsewhere, such as the cache of a stream in a plain attribute, is not known here.
     """
     modes = {module: module.training for module in model.modules()}
-    buffers = {module: dict(module._buffers) for module in modes}
+    buffers = {module: dict(module._buffers.items()) for module in modes}
     values = {buffer: buffer.clone() for held in buffers.values() for buffer in held.values() if buffer is not None}
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
@@ -169,8 +169,9 @@ def put_back(model: nn.Module) -> Iterator[None]:
         finally:
             for module, training in modes.items():
                 module.training = training
-                module._buffers.clear()
-                module._buffers.update(buffers[module])
+                if not isinstance(module, torch.jit.ScriptModule):  # those cannot get other buffers
+                    module._buffers.clear()
+                    module._buffers.update(buffers[module])
             with torch.no_grad():
                 for buffer, value in values.items():
                     buffer.copy_(value)

@@ -61,7 +61,15 @@ def proves_here() -> bool:
     return threading.get_ident() in _proving
 
 
-class ScaleHook:
+class OfOneBlock:
+    """A hook that goes when its block ends; a copy of the net would keep it for ever."""
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        """Copying and pickling ask here."""
+        raise SiteError("a net to which scales are attached cannot be copied or pickled; leave the `with` block first")
+
+
+class ScaleHook(OfOneBlock):
     """The hook of one site; a class of its own so that what is attached can be recognised."""
 
     def __init__(self, site: Site, multiply: Multiply, thread: int | None = None) -> None:
@@ -86,7 +94,9 @@ class ScaleHook:
         if is_ragged(output):
             return with_rows(output, self._product(layer, rows_of(output), utterance_of_rows(output)))
         if isinstance(output, Tensor):
-            return self._product(layer, output, None)
+            if output.is_floating_point() or output.is_complex():
+                return self._product(layer, output, None)
+            raise SiteError(f"{self.site.name!r} ({type(layer).__name__}) gives {output.dtype}; units are real numbers")
         if isinstance(output, tuple) and output:
             first = self._scaled(layer, output[0])
             return type(output)(first, *output[1:]) if hasattr(output, "_fields") else (first, *output[1:])

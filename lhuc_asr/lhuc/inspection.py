@@ -67,11 +67,13 @@ def inspect_sites(
         return _Watched(model, names, batch, shared).sites(layout, per_band=per_band)
 
 
-def require_one_run(model: nn.Module, name: str, times: int, mode: str = "evaluation", *, shared: bool = False) -> None:
+def require_one_run(
+    model: nn.Module, name: str, times: int, mode: str = "evaluation mode", *, shared: bool = False
+) -> None:
     """Raise SiteError for a layer that never runs in a pass, or more than once."""
     if times == 0:
         raise SiteError(
-            f"{name!r} ({_type(model, name)}) never runs in {mode} mode: the net reads its weights another way, or "
+            f"{name!r} ({_type(model, name)}) never runs in {mode}: the net reads its weights another way, or "
             "does not use it"
         )
     if times > 1 and not shared:

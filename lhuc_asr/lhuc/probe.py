@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.example import Example, put_back
-from lhuc_asr.lhuc.hooks import bare, proves_here, scales_of_a_proof
+from lhuc_asr.lhuc.hooks import OfOneBlock, bare, proves_here, scales_of_a_proof
 from lhuc_asr.lhuc.inspection import require_one_run
 from lhuc_asr.lhuc.sites import Site
 
@@ -127,7 +127,7 @@ def proved_at_first_use(model: nn.Module, sites: tuple[Site, ...], *, when: bool
         hook.remove()
 
 
-class _FirstUse:
+class _FirstUse(OfOneBlock):
     """Stands before the net and lets a call through once the sites are proved in its mode."""
 
     def __init__(self, sites: tuple[Site, ...]) -> None:

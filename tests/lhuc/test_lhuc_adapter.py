@@ -1,15 +1,19 @@
 """Promises of the adapter: identity at the start, no trace afterwards, gradient to r and to nothing else."""
 
 import contextlib
+import copy
 import hashlib
+import pickle
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude, amplitude
+from lhuc_asr.lhuc.bank import SpeakerBank
 from lhuc_asr.lhuc.finding import find_sites
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.dnn import Dnn, DnnConfig
@@ -335,3 +339,64 @@ def test_a_layer_that_runs_twice_is_refused_unless_asked_for():
     expected = torch.e * torch.sigmoid(net.second(torch.e * torch.sigmoid(net.first(x))))
     with adapter.attached(net):
         torch.testing.assert_close(net(x), expected)
+
+
+class Checkpointed(nn.Module):
+    """It computes its hidden units again for the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.last = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid()), nn.Linear(4, 2)
+
+    def forward(self, x, anew=True):
+        h = checkpoint(self.hidden, x, use_reentrant=False) if anew else self.hidden(x)
+        return self.last(h)
+
+
+def test_activations_that_are_computed_anew_are_scaled_anew():
+    net, x = Checkpointed().requires_grad_(False), torch.randn(2, 5, 3)
+    sites = find_sites(net, "hidden.1", example=x)
+    gradients = []
+    for anew in (True, False):
+        adapter = LhucAdapter({"hidden.1": torch.ones(4)})
+        with adapter.attached(net):
+            net(x, anew).square().sum().backward()
+        bank = SpeakerBank(sites).requires_grad_(True)
+        bank.put("ann", adapter)
+        with bank.attached(net), bank.speakers(["ann", None]):
+            net(x, anew).square().sum().backward()
+        gradients.append((adapter.r["hidden.1"].grad, bank.tables[0].grad))
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_net_is_not_copied_together_with_scales(network, copied):
+    for prove in (True, False):
+        with (
+            LhucAdapter.identity(network, all_sites(network)).attached(network, prove=prove),
+            pytest.raises(SiteError, match="to which scales are attached cannot be copied or pickled; leave the"),
+        ):
+            copied(network)
+    copied(network)
+
+
+def test_layers_that_give_no_real_numbers_are_refused():
+    class Largest(nn.Module):
+        def forward(self, x):
+            return x.argmax(dim=1, keepdim=True)
+
+    net = nn.Sequential(nn.Linear(3, 4), Largest())
+    with (
+        pytest.raises(SiteError, match=r"'1' \(Largest\) gives torch.int64; units are real numbers"),
+        LhucAdapter({"1": torch.ones(1)}).attached(net, prove=False),
+    ):
+        net(torch.randn(2, 3))
+
+
+def test_scripted_layers_run_no_hooks_and_are_refused():
+    net = torch.jit.trace(nn.Sequential(nn.Linear(3, 4), nn.Sigmoid()), torch.randn(2, 3))
+    with (
+        pytest.raises(SiteError, match=r"'1' .* never runs in training mode: the net"),
+        LhucAdapter({"1": torch.ones(4)}).attached(net),
+    ):
+        net(torch.randn(2, 3))

@@ -115,11 +115,11 @@ def test_a_speaker_evicted_while_a_batch_is_under_way_is_read_to_its_end(net, si
 def test_evicted_rows_are_wiped_and_used_again(sites):
     bank = bank_of(sites, ann=0.5, ben=-1)
     bank.evict("ann")
-    assert (bank.tables[0].detach() == 0.5).sum() == 0
+    assert not (bank.tables[0] == 0.5).any()
     for place in range(100):
         bank.put("ann", constant(place))
     assert len(bank.tables[0]) == 6  # three were too few while the old row of ann was still hers
-    assert bank.known == ("ben", "ann") and float(bank.adapter("ann").r["1"][0]) == 99
+    assert bank.known == ("ben", "ann") and bank.adapter("ann").r["1"].tolist() == [99] * 4
 
 
 @torch.no_grad()
@@ -154,7 +154,7 @@ def test_foreign_parameters_are_refused(sites, adapter, reason):
     bank = bank_of(sites, ann=1)
     with pytest.raises(SiteError, match=reason):
         bank.put("ann", adapter)
-    assert float(bank.adapter("ann").r["1"][0]) == 1
+    assert bank.adapter("ann").r["1"].tolist() == [1] * 4
 
 
 @pytest.mark.parametrize("wrong", [[], [Site("1", (4,)), Site("1", (4,))]])

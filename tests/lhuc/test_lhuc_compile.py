@@ -12,7 +12,7 @@ from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.bank import SpeakerBank
 from lhuc_asr.lhuc.finding import find_sites
 
-NAMES = ["linear", "conv1d", "conv2d, per channel and band", "depthwise and glu", "our net", "residual block"]
+NAMES = ["linear", "conv2d, per channel and band", "our net"]
 every_net = pytest.mark.parametrize("name", NAMES)
 
 
@@ -131,13 +131,13 @@ def test_r_learns_through_compiled_code(compiler):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["linear", "conv1d", "our net"])
+@pytest.mark.parametrize("name", ["conv1d", "our net"])
 def test_batches_of_all_sizes_share_their_code(name, compiler):
     case, net, sites, _ = made(name)
     bank = random_bank(sites)
     with bank.attached(net):
         compiled = torch.compile(net, backend=compiler)
-        for size in range(2, 8):
+        for size in range(2, 7):
             example = case.example(size, 6 + size)
             with bank.speakers(["ann", *["ben"] * (size - 1)]):
                 torch.testing.assert_close(case.run(compiled, example), case.run(net, example))
@@ -159,7 +159,7 @@ def test_threads_never_mix_in_compiled_code(compiler):
         wrong = []
 
         def work(speaker):
-            for _ in range(100):
+            for _ in range(40):
                 with bank.speakers([speaker, None]):
                     if not torch.allclose(compiled(x), expected[speaker]):
                         wrong.append(speaker)

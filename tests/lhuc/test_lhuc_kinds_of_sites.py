@@ -21,6 +21,7 @@ every_learning_case = pytest.mark.parametrize(
 )
 every_size = pytest.mark.parametrize("size", [(3, 6), (4, 4), (1, 5)], ids=["3 of 6", "4 of 4", "1 of 5"])
 SPEAKERS = ["ann", "ben", None, "ann"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*nested.tensor", "ignore:.*script_method")  # of torch's own making
 
 
 def found(case, net, **size):

@@ -69,8 +69,8 @@ class Attention(nn.Module):
     ("net", "site", "reason"),
     [
         (Unused(), Site("ignored", (4,)), "'ignored' changes nothing in evaluation mode"),
-        (Unused(), Site("absent", (4,)), r"'absent' \(Linear\) never runs in evaluation mode"),
-        (OnlyInTraining(), Site("activation", (4,)), r"'activation' \(Sigmoid\) never runs in evaluation mode"),
+        (Unused(), Site("absent", (4,)), r"'absent' \(Linear\) never runs in evaluation mode:"),
+        (OnlyInTraining(), Site("activation", (4,)), r"'activation' \(Sigmoid\) never runs in evaluation mode:"),
         (nn.Sequential(layer := nn.Linear(3, 3), layer), Site("0", (3,)), "runs 2 times in one pass"),
         (nn.Sequential(nn.Linear(3, 3), nn.Sigmoid()), Site("1", (8,)), "the adapter has 8 units"),
     ],
