@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from lhuc_asr.lhuc.example import Example as Example
     from lhuc_asr.lhuc.finding import find_sites as find_sites
     from lhuc_asr.lhuc.fingerprint import fingerprint as fingerprint
+    from lhuc_asr.lhuc.export import export_speaker as export_speaker
     from lhuc_asr.lhuc.fold import fold as fold
+    from lhuc_asr.lhuc.fold import plan_fold as plan_fold
     from lhuc_asr.lhuc.layout import Layout as Layout
     from lhuc_asr.lhuc.probe import prove_sites_act as prove_sites_act
     from lhuc_asr.lhuc.sites import Site as Site
-    from lhuc_asr.profiles.format import Profile as Profile
+    from lhuc_asr.pretrained.natural_sites import default_sites as default_sites
+    from lhuc_asr.profiles.profile import Profile as Profile
     from lhuc_asr.profiles.store import ProfileStore as ProfileStore
 
 __version__ = "0.1.0"
@@ -27,13 +30,16 @@ _HOME = {
     "Example": "lhuc.example",
     "Layout": "lhuc.layout",
     "LhucAdapter": "lhuc.adapter",
-    "Profile": "profiles.format",
+    "Profile": "profiles.profile",
     "ProfileStore": "profiles.store",
     "Site": "lhuc.sites",
     "SpeakerBank": "lhuc.bank",
+    "default_sites": "pretrained.natural_sites",
+    "export_speaker": "lhuc.export",
     "find_sites": "lhuc.finding",
     "fingerprint": "lhuc.fingerprint",
     "fold": "lhuc.fold",
+    "plan_fold": "lhuc.fold",
     "prove_sites_act": "lhuc.probe",
 }
 
