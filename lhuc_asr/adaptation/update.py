@@ -26,12 +26,20 @@ class Supervision(Enum):
     oracle = "oracle"
 
 
+class StepSchedule(Enum):
+    """How long the steps of later sweeps are: all alike, or falling evenly from ``lr`` to ``lr / num_epochs``."""
+
+    constant = "constant"
+    linear = "linear"
+
+
 @dataclass(kw_only=True, slots=True)
 class AdaptConfig:
     """How a speaker's scales are learnt.
 
     Attributes:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
+        schedule: how long the steps of later sweeps are; linear takes the noise of single minibatches out of the end.
         num_epochs: sweeps over the speaker's frames.
         batch_size: frames in a minibatch.
         supervision: targets of the frames.
@@ -43,6 +51,7 @@ class AdaptConfig:
     """
 
     lr: float = 0.8
+    schedule: StepSchedule = StepSchedule.constant
     num_epochs: int = 3
     batch_size: int = 256
     supervision: Supervision = Supervision.one_best
@@ -58,6 +67,11 @@ class AdaptConfig:
             raise ConfigError(f"adapt.batch_size must be at least 1, got {self.batch_size}")
         if self.min_seconds < 0:
             raise ConfigError(f"adapt.min_seconds must not be negative, got {self.min_seconds}")
+
+    def lr_of(self, epoch: int) -> float:
+        """Step of a sweep, counted from 0."""
+        share = 1 - epoch / self.num_epochs if self.schedule is StepSchedule.linear else 1.0
+        return self.lr * share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +169,9 @@ def _courses(group: SpeakerGroup, config: AdaptConfig) -> list[_Course]:
     """Learn; those whose objective is not finite from the beginning do not take part."""
     before = group.measure()
     going = [place for place, value in enumerate(before) if math.isfinite(value)]
-    epochs = [group.sweep(going, lr=config.lr, batch_size=config.batch_size) for _ in range(config.num_epochs)]
+    epochs = [
+        group.sweep(going, lr=config.lr_of(epoch), batch_size=config.batch_size) for epoch in range(config.num_epochs)
+    ]
     group.store(going)
     after = group.measure()
     return [

@@ -41,8 +41,8 @@ fi
 
 if stage 5 oracle; then # research: targets from aligned references; it shows what better targets would be worth
   for set in dev test; do
-    adapt "$set" oracle_two_pass protocol=two_pass adapt=oracle
-    adapt "$set" oracle_enrolment protocol=enrolment adapt=oracle
+    adapt "$set" oracle_two_pass protocol=two_pass adapt=oracle "lhuc.layers=[1,2,3,4]"
+    adapt "$set" oracle_enrolment protocol=enrolment adapt=oracle "lhuc.layers=[1,2,3,4]"
   done
 fi
 

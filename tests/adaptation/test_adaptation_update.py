@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.update import AdaptConfig, adapt
+from lhuc_asr.adaptation.update import AdaptConfig, StepSchedule, adapt
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
@@ -109,3 +109,25 @@ def test_targets_must_fit_the_frames(network, frames):
 def test_settings_that_cannot_work(wrong):
     with pytest.raises(ConfigError, match=f"adapt.{next(iter(wrong))} must"):
         AdaptConfig(**wrong)
+
+
+def test_a_linear_schedule_falls_to_a_last_short_step():
+    config = AdaptConfig(lr=2.0, num_epochs=4, schedule=StepSchedule.linear)
+    assert [config.lr_of(epoch) for epoch in range(4)] == pytest.approx([2.0, 1.5, 1.0, 0.5])
+    assert [AdaptConfig(lr=2.0).lr_of(epoch) for epoch in range(3)] == [2.0, 2.0, 2.0]
+
+
+def test_a_schedule_is_a_sweep_of_each_step(network, frames):
+    together = fresh(network)
+    adapt(
+        network,
+        together,
+        frames,
+        TARGETS,
+        AdaptConfig(lr=0.8, num_epochs=2, batch_size=51, schedule=StepSchedule.linear),
+    )
+    one_by_one = fresh(network)
+    for lr in (0.8, 0.4):
+        adapt(network, one_by_one, frames, TARGETS, AdaptConfig(lr=lr, num_epochs=1, batch_size=51))
+    for r, other in zip(together.parameters(), one_by_one.parameters(), strict=True):
+        torch.testing.assert_close(r, other)
