@@ -299,9 +299,13 @@ def test_a_proof_in_one_thread_is_not_seen_in_others(net, sites):
                     wrong.append(1)
 
     def prove():
-        for _ in range(60):
-            prove_sites_act(net, sites, X, modes=["evaluation"])
-        stop.set()
+        try:
+            for _ in range(60):
+                prove_sites_act(net, sites, X, modes=["evaluation"])
+        except SiteError:
+            wrong.append("proof")
+        finally:
+            stop.set()
 
     with bank.attached(net):
         _run([threading.Thread(target=decode), threading.Thread(target=decode), threading.Thread(target=prove)])
