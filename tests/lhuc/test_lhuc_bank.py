@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 
 import pytest
 import torch
@@ -392,3 +393,22 @@ def test_packed_sequences_of_an_unproved_order_take_one_speaker_only():
     reason = "whose order in the batch is not proved"
     with bank.attached(net), pytest.raises(SiteError, match=reason), bank.speakers(["ann"] * 4):
         case.run(net, example)
+
+
+@torch.no_grad()
+def test_threads_that_begin_together_wait_for_one_proof(net, sites):
+    bank, ready, runs = bank_of(sites, ann=1), threading.Barrier(8), []
+
+    def count(layer, inputs, output):
+        time.sleep(0.005)  # long enough for all threads to be under way
+        runs.append(1)
+
+    def work():
+        ready.wait()
+        with bank.speakers(["ann", None]):
+            net(X)
+
+    net[2].register_forward_hook(count)
+    with bank.attached(net):
+        _run([threading.Thread(target=work) for _ in range(8)])
+    assert len(runs) == 1 + len(sites) + 8
