@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.lower_part import GroupFrames, highest_split
+from lhuc_asr.adaptation.lower_part import GroupFrames, device_of, highest_split
 from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames, joint_minibatches
 from lhuc_asr.adaptation.objective import Objective, opened_objective
 from lhuc_asr.errors import SiteError
@@ -16,6 +16,7 @@ from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import amplitude
 from lhuc_asr.lhuc.hooks import refuse_attached
 from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.training.precision import Precision, resolve
 
 CACHE_BYTES = 2**30
 """Memory for what lies below the first site, of one group: 1 GiB, 22 minutes of speech with 2048 units."""
@@ -30,6 +31,7 @@ def opened_group(
     speakers: Sequence[SpeakerFrames],
     *,
     seed: int = 0,
+    precision: Precision = Precision.float32,
     cache_bytes: int = CACHE_BYTES,
 ) -> Iterator[SpeakerGroup]:
     """Prepare speakers to learn side by side inside the block; what lies below the first site is computed now.
@@ -39,6 +41,7 @@ def opened_group(
         adapters: one for each speaker, all of the same sites and amplitude; where everybody begins.
         speakers: what each is learnt from, every frame with a target.
         seed: of the order of each speaker's frames.
+        precision: of the matrix products; parameters and their derivatives are never of less than single precision.
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
 
     Raises:
@@ -50,8 +53,10 @@ def opened_group(
     refuse_attached(network)
     window = speakers[0].frames.windows(torch.zeros(1, dtype=torch.int64))
     split = highest_split(network, [site.name for site in first.sites], window)
-    frames = GroupFrames(network, speakers, split, cache_bytes=cache_bytes)
-    with opened_objective(network, first.sites, split) as objective:
+    halved = resolve(precision, device_of(network)) is Precision.bfloat16
+    dtype = torch.bfloat16 if halved else None
+    frames = GroupFrames(network, speakers, split, cache_bytes=cache_bytes, dtype=dtype)
+    with opened_objective(network, first.sites, split, dtype=dtype) as objective:
         yield SpeakerGroup(objective, frames, adapters, seed)
 
 

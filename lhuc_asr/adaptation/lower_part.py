@@ -42,6 +42,7 @@ class GroupFrames:
         speakers: of the group, by place.
         split: the module up to which the network is computed; None gives windows as they are.
         cache_bytes: what the lower part gives is kept if it is no bigger than that, else computed anew every time.
+        dtype: in which it is kept; None leaves it as it is.
 
     Attributes:
         sizes: frames of each speaker.
@@ -49,9 +50,15 @@ class GroupFrames:
     """
 
     def __init__(
-        self, network: AcousticNetwork, speakers: Sequence[SpeakerFrames], split: str | None, *, cache_bytes: int
+        self,
+        network: AcousticNetwork,
+        speakers: Sequence[SpeakerFrames],
+        split: str | None,
+        *,
+        cache_bytes: int,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        self._network, self._speakers, self._split = network, speakers, split
+        self._network, self._speakers, self._split, self._dtype = network, speakers, split, dtype
         self.device = device_of(network)
         self.sizes = [speaker.frames.num_frames for speaker in speakers]
         self._starts = [0, *accumulate(self.sizes)]
@@ -75,7 +82,8 @@ class GroupFrames:
         if self._split is None:
             return windows
         with torch.no_grad():
-            return self._network.output_of(self._split, windows)
+            output = self._network.output_of(self._split, windows)
+            return output.to(self._dtype or output.dtype)
 
     def _keep(self, most_bytes: int) -> Tensor | None:
         one = self._lower(self._speakers[0].frames.windows(torch.zeros(1, dtype=torch.int64)))

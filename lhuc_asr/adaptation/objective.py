@@ -32,7 +32,7 @@ class Objective(Protocol):
 
 
 def opened_objective(
-    network: AcousticNetwork, sites: Sequence[Site], split: str | None
+    network: AcousticNetwork, sites: Sequence[Site], split: str | None, *, dtype: torch.dtype | None = None
 ) -> AbstractContextManager[Objective]:
     """The fastest way to compute the objective of this network with these sites, for use inside a block.
 
@@ -40,16 +40,19 @@ def opened_objective(
         network: in evaluation mode.
         sites: what is scaled.
         split: the module whose output minibatches hold; None when they hold windows.
+        dtype: of the matrix products; None keeps that of the network.
     """
     layers = network.plain_layers_above(split) if split is not None else None
     if layers is not None and split is not None and StackObjective.fits(split, layers, sites):
-        return nullcontext(StackObjective(split, layers))
-    return _attached(network, sites, split)
+        return nullcontext(StackObjective(split, layers, dtype=dtype))
+    return _attached(network, sites, split, dtype)
 
 
 @contextmanager
-def _attached(network: AcousticNetwork, sites: Sequence[Site], split: str | None) -> Iterator[Objective]:
-    objective = HookedObjective(network, sites, split)
+def _attached(
+    network: AcousticNetwork, sites: Sequence[Site], split: str | None, dtype: torch.dtype | None
+) -> Iterator[Objective]:
+    objective = HookedObjective(network, sites, split, dtype=dtype)
     with attached_scales(network, objective.sites_above, objective.multiply):
         yield objective
 
@@ -61,10 +64,18 @@ class HookedObjective:
         network: in evaluation mode.
         sites: what is scaled.
         split: the module whose output minibatches hold; None when they hold windows.
+        dtype: of the matrix products, which torch then casts by itself; None keeps that of the network.
     """
 
-    def __init__(self, network: AcousticNetwork, sites: Sequence[Site], split: str | None) -> None:
-        self._network, self._split = network, split
+    def __init__(
+        self,
+        network: AcousticNetwork,
+        sites: Sequence[Site],
+        split: str | None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._network, self._split, self._dtype = network, split, dtype
         self._at_split = next((site for site in sites if site.name == split), None)
         self.sites_above = tuple(site for site in sites if site is not self._at_split)
         self._factors: Factors = {}
@@ -94,7 +105,8 @@ class HookedObjective:
 
     def _losses(self, batch: Minibatch, factors: Factors) -> Tensor:
         self._factors, self._rows = factors, batch.rows
-        log_probs = self._log_probs(batch.inputs)
+        with torch.autocast(batch.inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            log_probs = self._log_probs(batch.inputs)
         return batch.rows.means(-log_probs.gather(1, batch.targets[:, None]).squeeze(1))
 
     def _log_probs(self, inputs: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ from lhuc_asr.data.manifest import Manifest, Utterance
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import LhucError, ProfileError, SpeakerError
-from lhuc_asr.lhuc.probe import prove_sites_act
 from lhuc_asr.lhuc.finding import choose_sites
+from lhuc_asr.lhuc.probe import prove_sites_act
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path, remove_profile, save_profile
 from lhuc_asr.system.model_directory import AcousticSystem

@@ -22,6 +22,8 @@ class StackObjective:
     Args:
         split: the module whose output is the input of the stack.
         layers: those above it; the last one gives logits.
+        dtype: of the matrix products and of what passes between layers; losses and derivatives are summed in single
+            precision or better. None keeps that of the layers.
 
     Example:
         >>> top = PlainLayer("output", torch.eye(2), torch.zeros(2))
@@ -30,10 +32,11 @@ class StackObjective:
         tensor([0.6931])
     """
 
-    def __init__(self, split: str, layers: Sequence[PlainLayer]) -> None:
-        self._layers = tuple(layers)
+    def __init__(self, split: str, layers: Sequence[PlainLayer], *, dtype: torch.dtype | None = None) -> None:
+        self._dtype = dtype or layers[0].weight.dtype
+        self._layers = tuple(layer.to(self._dtype) for layer in layers)
         self._names = (split, *(layer.module for layer in layers[:-1]))
-        self._transposed = [layer.weight.t() for layer in layers]
+        self._transposed = [layer.weight.t() for layer in self._layers]
         self._memory: dict[object, Tensor] = {}
 
     @staticmethod
@@ -51,22 +54,23 @@ class StackObjective:
     @torch.no_grad()
     def losses(self, batch: Minibatch, factors: Mapping[str, Tensor]) -> Tensor:
         """(S,) mean cross-entropy of each speaker's frames."""
-        _, logits = self._forward(batch, factors)
-        return batch.rows.means(self._frame_losses(logits, batch.targets)[0])
+        _, logits_NV = self._forward(batch, factors)
+        return batch.rows.means(-self._log_probs(logits_NV).gather(1, batch.targets[:, None]).squeeze(1))
 
     @torch.no_grad()
     def losses_and_gradients(self, batch: Minibatch, factors: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The same, and for every site the derivatives (S, H) of the sum of losses by the factors."""
-        units, logits = self._forward(batch, factors)
-        losses, posteriors = self._frame_losses(logits, batch.targets)
+        units, logits_NV = self._forward(batch, factors)
         right = batch.targets[:, None]
-        posteriors.scatter_(1, right, posteriors.gather(1, right) - 1.0)
-        gradients = self._backward(units, posteriors, batch.rows, factors)
-        return batch.rows.means(losses), [gradients[name] for name in factors]
+        log_probs_NV = self._log_probs(logits_NV)
+        log_probs_N1 = log_probs_NV.gather(1, right)
+        g_NV = log_probs_NV.exp_().scatter_(1, right, log_probs_N1.exp() - 1.0).to(self._dtype)
+        gradients = self._backward(units, g_NV, batch.rows, factors)
+        return batch.rows.means(-log_probs_N1.squeeze(1)), [gradients[name] for name in factors]
 
     def _forward(self, batch: Minibatch, factors: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
         """(N, H) units of every layer before they are scaled, and (N, V) logits."""
-        units = [batch.inputs]
+        units = [batch.inputs.to(self._dtype)]
         for index, layer in enumerate(self._layers):
             x_ND = self._scaled(units[-1], factors.get(self._names[index]), batch.rows)
             z_NH = self._space(index, len(x_ND), layer.weight.shape[0])
@@ -87,11 +91,11 @@ class StackObjective:
             g_NH = torch.mm(g_NH, self._layers[index].weight, out=self._space(("g", index % 2), *h_NH.shape))
             gh_NH = torch.mul(g_NH, h_NH, out=self._space("x", *h_NH.shape))
             if name in factors:
-                gradients[name] = rows.means(gh_NH)
+                gradients[name] = rows.means(gh_NH).to(factors[name].dtype)
             if index:
                 activation = self._layers[index - 1].activation
                 assert activation is not None
-                a = rows.spread(factors[name]) if name in factors else g_NH.new_ones(1)
+                a = rows.spread(factors[name].to(self._dtype)) if name in factors else g_NH.new_ones(1)
                 _TO_THE_SUM[activation](rows.grouped(g_NH), rows.grouped(gh_NH), rows.grouped(h_NH), a)
         return gradients
 
@@ -99,20 +103,20 @@ class StackObjective:
         if factors_SH is None:
             return h_NH
         x_NH = self._space("x", *h_NH.shape)
-        torch.mul(rows.grouped(h_NH), rows.spread(factors_SH), out=rows.grouped(x_NH))
+        torch.mul(rows.grouped(h_NH), rows.spread(factors_SH.to(self._dtype)), out=rows.grouped(x_NH))
         return x_NH
 
-    def _frame_losses(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) losses and (N, V) posteriors; the most probable state's logit keeps improbable targets finite."""
-        posteriors = torch.softmax(logits, dim=1, out=self._space("posteriors", *logits.shape))
-        log_sums = logits.amax(dim=1) - posteriors.amax(dim=1).log()
-        return log_sums - logits.gather(1, targets[:, None]).squeeze(1), posteriors
+    def _log_probs(self, logits_NV: Tensor) -> Tensor:
+        exact = torch.promote_types(self._dtype, torch.float32)
+        return torch.log_softmax(
+            logits_NV.to(exact), dim=1, out=self._space("log_probs", *logits_NV.shape, dtype=exact)
+        )
 
-    def _space(self, key: object, num_rows: int, width: int) -> Tensor:
+    def _space(self, key: object, num_rows: int, width: int, *, dtype: torch.dtype | None = None) -> Tensor:
         """(N, width) memory that is used again at the next step."""
         space = self._memory.get(key)
         if space is None or len(space) < num_rows or space.shape[1] != width:
-            space = self._memory[key] = self._layers[0].weight.new_empty(num_rows, width)
+            space = self._memory[key] = self._layers[0].weight.new_empty(num_rows, width, dtype=dtype)
         return space[:num_rows]
 
 

@@ -16,6 +16,7 @@ from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.training.precision import Precision
 from lhuc_asr.units import Seconds
 
 
@@ -41,6 +42,8 @@ class AdaptConfig:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
         schedule: how long the steps of later sweeps are; linear takes the noise of single minibatches out of the end.
         num_epochs: sweeps over the speaker's frames.
+        precision: of the matrix products. bfloat16 is three times faster on processors with AMX and changes derivatives
+            by about 1 %; auto takes it where it is fast, so that results depend on the machine.
         batch_size: frames in a minibatch.
         supervision: targets of the frames.
         min_seconds: a speaker with less speech than that, silence not counted, is refused.
@@ -53,6 +56,7 @@ class AdaptConfig:
     lr: float = 0.8
     schedule: StepSchedule = StepSchedule.constant
     num_epochs: int = 3
+    precision: Precision = Precision.float32
     batch_size: int = 256
     supervision: Supervision = Supervision.one_best
     min_seconds: float = 1.0
@@ -147,7 +151,9 @@ def adapt_group(
     outcomes: list[UpdateReport | SpeakerError] = [_without_targets(speaker) for speaker in speakers]
     if able:
         chosen = ([adapters[place] for place in able], [speakers[place] for place in able])
-        with opened_group(network, *chosen, seed=config.seed, cache_bytes=cache_bytes) as group:
+        with opened_group(
+            network, *chosen, seed=config.seed, precision=config.precision, cache_bytes=cache_bytes
+        ) as group:
             courses = _courses(group, config)
         shares = [group.sizes[place] / sum(group.sizes) for place in range(len(able))]
         elapsed = time.perf_counter() - start

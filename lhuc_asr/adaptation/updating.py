@@ -42,6 +42,7 @@ class Updated:
     Attributes:
         r: site name -> (H,) parameters.
         amplitude: how they become factors.
+        layouts: site name -> where its units lie.
         report: what the update did.
         num_frames: frames that were learnt from.
         cpu: seconds of one core that it took.
@@ -49,6 +50,7 @@ class Updated:
 
     r: Mapping[str, NDArray[np.float32]]
     amplitude: Amplitude
+    layouts: Mapping[str, str]
     report: UpdateReport
     num_frames: int
     cpu: Seconds
@@ -62,6 +64,8 @@ class Updated:
             base_fingerprint=base_fingerprint,
             amplitude=self.amplitude,
             r={name: torch.from_numpy(values) for name, values in self.r.items()},
+            layouts=self.layouts,
+            supervision=settings["adapt"]["supervision"],
             seconds=frames_to_seconds(self.num_frames, frame_shift_ms),
             objective_before=self.report.objective_before,
             objective_after=self.report.objective_after,
@@ -172,7 +176,8 @@ def _update(
         else:
             r = {name: value.detach().cpu().numpy() for name, value in adapter.r.items()}
             num_frames = own.frames.num_frames
-            outcomes[speaker] = Updated(r, adapter.kind, report, num_frames, cpu_per_frame * num_frames)
+            layouts = {site.name: site.layout.letters for site in sites}
+            outcomes[speaker] = Updated(r, adapter.kind, layouts, report, num_frames, cpu_per_frame * num_frames)
     return outcomes
 
 

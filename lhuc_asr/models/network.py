@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ModelError
@@ -25,6 +26,10 @@ class PlainLayer:
     weight: Tensor
     bias: Tensor
     activation: type[nn.Module] | None = None
+
+    def to(self, dtype: torch.dtype) -> PlainLayer:
+        """The same layer with numbers of another type."""
+        return replace(self, weight=self.weight.to(dtype), bias=self.bias.to(dtype))
 
 
 class AcousticNetwork(nn.Module, ABC):

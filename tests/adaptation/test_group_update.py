@@ -23,6 +23,7 @@ from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.finding import choose_sites, find_sites
 from lhuc_asr.models.dnn import Activation, Dnn, DnnConfig
 from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.training.precision import Precision
 
 NUM_STATES = 6
 
@@ -77,9 +78,9 @@ def descend_plainly(network: Dnn, adapter: LhucAdapter, speaker: SpeakerFrames, 
         return [*objective, nll_loss(network.forward_windows(windows), targets).item()]
 
 
-def assert_same(adapter: LhucAdapter, other: LhucAdapter) -> None:
+def assert_same(adapter: LhucAdapter, other: LhucAdapter, *, rtol: float = 0) -> None:
     for name, r in adapter.r.items():
-        torch.testing.assert_close(r, other.r[name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(r, other.r[name], atol=1e-5, rtol=rtol)
 
 
 def assert_same_report(report: UpdateReport | SpeakerError, other: UpdateReport | SpeakerError) -> None:
@@ -117,8 +118,8 @@ def test_everybody_learns_in_company_what_is_learnt_alone(
     for place, speaker in enumerate(speakers):
         by_itself = adapt(network, alone[place], speaker.frames, speaker.targets, config)
         before, after = descend_plainly(network, plain[place], speaker, config)
-        assert_same(together[place], alone[place])
-        assert_same(together[place], plain[place])
+        assert_same(together[place], alone[place], rtol=1e-5)  # steps of a frame or two drive r of tiny nets beyond 5
+        assert_same(together[place], plain[place], rtol=1e-5)
         assert_same_report(reports[place], by_itself)
         assert by_itself.objective_before == pytest.approx(before, abs=1e-5)
         assert by_itself.objective_after == pytest.approx(after, abs=1e-5)
@@ -297,3 +298,21 @@ def test_networks_of_any_kind_are_adapted_in_groups(num_frames: tuple[int, ...])
         descend_plainly(network, plain[place], speaker, AdaptConfig(batch_size=8))  # type: ignore[arg-type]
         assert_same(together[place], plain[place])
         assert all(bool(r.detach().any()) for r in together[place].r.values())
+
+
+def test_half_precision_learns_nearly_the_same() -> None:
+    network = Dnn(DnnConfig(num_layers=3, hidden_dim=32, context=1), feat_dim=4, num_outputs=6).eval()
+    sites = choose_sites(network, network.adaptation_sites, [])
+    generator = torch.Generator().manual_seed(3)
+    frames = SplicedFrames([torch.randn(300, 4, generator=generator).numpy()], context=1)
+    speaker = SpeakerFrames(frames, torch.randint(6, (300,), generator=generator))
+    learnt = {}
+    for precision in (Precision.float32, Precision.bfloat16):
+        adapter = LhucAdapter.identity(network, sites)
+        (report,) = adapt_group(network, [adapter], [speaker], AdaptConfig(precision=precision, batch_size=50))
+        assert isinstance(report, UpdateReport) and report.objective_after < report.objective_before
+        learnt[precision] = torch.cat([r.detach() for r in adapter.parameters()])
+        assert learnt[precision].dtype == torch.float32
+    exact, halved = learnt.values()
+    assert not torch.equal(exact, halved)
+    assert (exact - halved).norm() < 0.1 * exact.norm()
