@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from lhuc_asr.lhuc.amplitude import Amplitude as Amplitude
     from lhuc_asr.lhuc.bank import SpeakerBank as SpeakerBank
     from lhuc_asr.lhuc.example import Example as Example
+    from lhuc_asr.lhuc.export import export_speaker as export_speaker
     from lhuc_asr.lhuc.finding import find_sites as find_sites
     from lhuc_asr.lhuc.fingerprint import fingerprint as fingerprint
-    from lhuc_asr.lhuc.export import export_speaker as export_speaker
     from lhuc_asr.lhuc.fold import fold as fold
     from lhuc_asr.lhuc.fold import plan_fold as plan_fold
     from lhuc_asr.lhuc.layout import Layout as Layout

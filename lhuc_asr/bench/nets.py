@@ -15,6 +15,7 @@ from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.finding import find_sites
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.dnn import Dnn, DnnConfig
+from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.units import Seconds, frames_to_seconds
 
 _CONTEXT = 10
@@ -137,6 +138,11 @@ class BenchNet:
         shape = self.shape
         size = (shape.num_utterances, shape.num_frames, shape.feat_dim)
         return torch.randn(*size, generator=torch.Generator().manual_seed(0)).to(self.device)
+
+    @property
+    def takes_precision(self) -> bool:
+        """Whether our update of this net can be told the number format of its products."""
+        return isinstance(self.net, AcousticNetwork)
 
     @property
     def items_per_batch(self) -> int:

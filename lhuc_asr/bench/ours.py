@@ -53,7 +53,7 @@ def _updates_alone(
 ) -> None:
     """What PEFT's loop does, and no more."""
     places = range(len(speakers))
-    with opened_group(network, adapters, speakers, seed=config.seed) as group:
+    with opened_group(network, adapters, speakers, seed=config.seed, precision=config.precision) as group:
         for _ in range(config.num_epochs):
             group.sweep(places, lr=config.lr, batch_size=config.batch_size)
         group.store(places)

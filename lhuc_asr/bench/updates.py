@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,6 +14,7 @@ from lhuc_asr.bench.nets import BenchNet
 from lhuc_asr.bench.ours import our_updates
 from lhuc_asr.bench.timing import Interval, Rounds, Timings, Variant, interleave
 from lhuc_asr.errors import DependencyError
+from lhuc_asr.training.precision import Precision
 from lhuc_asr.units import Seconds
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -120,16 +121,19 @@ def _variants(
 ) -> Iterator[tuple[Variant, str]]:
     """Each with its number format; what cannot be measured goes into ``missing``."""
     speech = bench.speech()
-    peft = f"PEFT (IA)^3, {FLOAT32}"
+    peft = {FLOAT32: f"PEFT (IA)^3, {FLOAT32}", BFLOAT16: f"PEFT (IA)^3, {BFLOAT16} autocast"}
     try:
-        yield Variant(peft, ia3_updates(bench, speech, config)), FLOAT32
+        yield Variant(peft[FLOAT32], ia3_updates(bench, speech, config)), FLOAT32
         autocast = ia3_updates(bench, speech, config, bfloat16=True)
-        yield Variant("PEFT (IA)^3, bfloat16 autocast", autocast, against=peft), BFLOAT16
+        yield Variant(peft[BFLOAT16], autocast, against=peft[FLOAT32]), BFLOAT16
     except DependencyError as error:
         missing["PEFT (IA)^3"] = str(error)
-        peft = ""
-    for name, run in our_updates(bench, speech, config, num_jobs=num_jobs):
-        yield Variant(f"{name}, {FLOAT32}", run, against=peft), FLOAT32
+        peft = {}
+    for number_format in (FLOAT32, BFLOAT16) if bench.takes_precision else (FLOAT32,):
+        chosen = replace(config, precision=Precision(number_format))
+        for name, run in our_updates(bench, speech, chosen, num_jobs=num_jobs):
+            against = peft.get(number_format, "")
+            yield Variant(f"{name}, {number_format}", run, against=against), number_format
 
 
 def _differences(learnt: Mapping[str, object]) -> dict[str, float]:

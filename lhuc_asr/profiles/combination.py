@@ -67,6 +67,7 @@ def average(
         amplitude=first.amplitude,
         r={name: _mean([p.r[name] for p in profiles], shares, first.amplitude, domain) for name in first.r},
         layouts=first.layouts,
+        shared=first.shared,
         dtype=first.dtype,
         seconds=fsum(profile.seconds for profile, share in zip(profiles, shares, strict=True) if share > 0),
         settings={"average_of": sources, "domain": domain.value},

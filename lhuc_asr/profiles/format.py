@@ -90,7 +90,7 @@ def _page(profile: Profile) -> dict[str, Any]:
         "speaker": profile.speaker,
         "base_fingerprint": profile.base_fingerprint,
         "amplitude": profile.amplitude.value,
-        "sites": {name: {"shape": [*r.shape], "layout": profile.layouts[name]} for name, r in profile.r.items()},
+        "sites": {name: _site_of(profile, name) for name in profile.r},
         "dtype": profile.dtype,
         "seconds": profile.seconds,
         "supervision": profile.supervision,
@@ -101,6 +101,11 @@ def _page(profile: Profile) -> dict[str, Any]:
         "created": profile.created,
         "sha256": profile.sha256,
     }
+
+
+def _site_of(profile: Profile, name: str) -> dict[str, Any]:
+    site = {"shape": [*profile.r[name].shape], "layout": profile.layouts[name]}
+    return {**site, "shared": True} if name in profile.shared else site
 
 
 def decode(encoded: Encoded, *, source: str, fingerprint: str | None = None) -> Profile:
@@ -128,6 +133,7 @@ def decode(encoded: Encoded, *, source: str, fingerprint: str | None = None) -> 
         amplitude=Amplitude(page["amplitude"]),
         r={name: r[name].float() for name in page["sites"]},
         layouts=layouts,
+        shared=frozenset(name for name, site in page["sites"].items() if isinstance(site, dict) and site.get("shared")),
         dtype=page.get("dtype") or _dtype_of(r),
         seconds=page["seconds"],
         supervision=page.get("supervision"),

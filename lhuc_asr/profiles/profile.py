@@ -39,6 +39,7 @@ class Profile:
         amplitude: how r becomes factors.
         r: site name -> (H,) or (C, F) parameters.
         layouts: site name -> letters of its output's dimensions; the units are the last ones where nothing is said.
+        shared: names of sites that may run several times in a pass.
         dtype: precision on disk, ``float32`` or ``float16``.
         seconds: speech that it was learnt from.
         supervision: where the targets came from, such as ``one_best``; None means unknown.
@@ -60,6 +61,7 @@ class Profile:
     amplitude: Amplitude
     r: Mapping[str, Tensor]
     layouts: Mapping[str, str] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
     dtype: str = "float32"
     seconds: Seconds = 0.0
     supervision: str | None = None
@@ -98,12 +100,14 @@ class Profile:
             amplitude=adapter.kind,
             r={name: value.detach().cpu().clone() for name, value in adapter.r.items()},
             layouts={site.name: site.layout.letters for site in adapter.sites},
+            shared=frozenset(site.name for site in adapter.sites if site.shared),
             **provenance,
         )
 
     def adapter(self) -> LhucAdapter:
         """The parameters, ready to be attached to the model."""
-        return LhucAdapter(self.r, self.amplitude, {name: Layout(letters) for name, letters in self.layouts.items()})
+        layouts = {name: Layout(letters) for name, letters in self.layouts.items()}
+        return LhucAdapter(self.r, self.amplitude, layouts, self.shared)
 
     @property
     def num_parameters(self) -> int:

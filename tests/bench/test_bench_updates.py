@@ -92,4 +92,4 @@ def test_without_peft_the_rest_is_measured(bench: BenchNet, monkeypatch: pytest.
     assert "peft cannot be loaded" in found.missing["PEFT (IA)^3"]
     assert "pip install 'lhuc_asr[pretrained]'" in found.missing["PEFT (IA)^3"]
     assert [variant.against for variant in found.variants] == [""] * len(found.variants)
-    assert all(value < AMONG_OURS for value in found.differences.values())
+    assert all(value < (1e-2 if "bfloat16" in name else AMONG_OURS) for name, value in found.differences.items())

@@ -310,3 +310,10 @@ def test_a_removed_profile_leaves_no_trace_and_others_stay(tmp_path, speaker):
     remove_profile(tmp_path, speaker)
     remove_profile(tmp_path, speaker)
     assert sorted(tmp_path.iterdir()) == kept
+
+
+def test_sites_that_run_several_times_are_remembered(tmp_path):
+    adapter = LhucAdapter({"a": torch.zeros(3), "b": torch.zeros(2)}, shared=["a"])
+    profile = Profile.from_adapter(adapter, speaker="x", base_fingerprint="f" * 64)
+    loaded = load_profile(save_profile(profile, tmp_path), fingerprint="f" * 64)
+    assert [site.shared for site in loaded.adapter().sites] == [True, False]
