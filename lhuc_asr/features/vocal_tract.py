@@ -1,0 +1,71 @@
+"""Vocal tracts of other lengths: features from a mel filterbank whose filters are shifted, as in Kaldi's VTLN."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.data.audio import Samples
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.features.deltas import add_deltas
+from lhuc_asr.features.framing import Framing, kaldi_feats
+from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind, compute_feats
+from lhuc_asr.units import Hertz
+
+_MARGIN_LOW_HZ = 80.0
+_MARGIN_HIGH_HZ = 500.0
+
+
+def warped_feats(samples: Samples, config: FeatureConfig, warp: float) -> NDArray[np.float32]:
+    """Features of one utterance as if the speaker's vocal tract had another length, before normalisation.
+
+    Between the filterbank's edges every frequency is heard ``warp`` times as high; towards the edges the factor goes
+    back to 1, so that the same band is covered.
+
+    Args:
+        samples: (N,) waveform in [-1, 1], at ``config.sampling_rate``.
+        config: what to compute.
+        warp: above 1 is a shorter vocal tract, with higher formants; 1 gives `compute_feats`.
+
+    Returns:
+        (T, config.dim) features.
+
+    Raises:
+        ConfigError: the warp is not above 0.5 and below 2, or the filterbank covers less than 1 kHz.
+        DataError: the waveform is shorter than one frame or not finite.
+
+    Source: Kaldi's ``--vtln-warp`` with inflection points 80 Hz and 500 Hz inside the band (Kaldi's defaults at
+    ``--low-freq=20 --high-freq=0``); drawn at random: Jaitly & Hinton 2013, "Vocal Tract Length Perturbation improves
+    speech recognition".
+
+    Example:
+        >>> tone = np.sin(np.arange(16000, dtype=np.float32) / 5)
+        >>> warped_feats(tone, FeatureConfig(), 1.1).shape
+        (100, 40)
+    """
+    if not 0.5 < warp < 2:
+        raise ConfigError(f"the warp of a vocal tract must be above 0.5 and below 2, got {warp}")
+    if warp == 1:
+        return compute_feats(samples, config)
+    more: dict[str, float] = {"vtln_warp": warp, **_inflections(_framing(config), config.sampling_rate)}
+    if config.kind is FeatureKind.mfcc:
+        more.update(num_ceps=config.mfcc.num_ceps, use_energy=config.mfcc.use_energy, energy_floor=0.0)
+    kind: Literal["fbank", "mfcc"] = "fbank" if config.kind is FeatureKind.fbank else "mfcc"
+    feats = kaldi_feats(kind, samples, config.sampling_rate, _framing(config), **more)
+    return add_deltas(feats, order=config.delta_order) if config.delta_order else feats
+
+
+def _framing(config: FeatureConfig) -> Framing:
+    return config.fbank if config.kind is FeatureKind.fbank else config.mfcc
+
+
+def _inflections(framing: Framing, sampling_rate: Hertz) -> dict[str, float]:
+    """Between which frequencies the warp holds in full."""
+    high = framing.high_freq if framing.high_freq > 0 else sampling_rate / 2 + framing.high_freq
+    if high - framing.low_freq < 1000:
+        raise ConfigError(
+            f"a filterbank from {framing.low_freq:g} to {high:g} Hz is too narrow to warp; it needs 1000 Hz"
+        )
+    return {"vtln_low": framing.low_freq + _MARGIN_LOW_HZ, "vtln_high": high - _MARGIN_HIGH_HZ}
