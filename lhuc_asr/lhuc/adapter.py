@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -96,12 +97,20 @@ class LhucAdapter:
                 of the block, some sites have run and others not.
         """
         net = bare(model)
-        with attached_scales(net, self.sites, self._multiply), proved_at_first_use(net, self.sites, when=prove):
+        in_place = partial(self._multiply, in_place=True)
+        with (
+            attached_scales(net, self.sites, self._multiply, in_place),
+            proved_at_first_use(net, self.sites, when=prove),
+        ):
             yield model
 
-    def _multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
+    def _multiply(
+        self, site: Site, output: Tensor, utterance_of_row: Tensor | None, *, in_place: bool = False
+    ) -> Tensor:
         factors = amplitude(self.r[site.name], self.kind)
-        return site.layout.scale(output, factors) if utterance_of_row is None else output * factors.to(output.dtype)
+        if utterance_of_row is not None:
+            return output * factors.to(output.dtype)
+        return site.layout.scale(output, factors, in_place=in_place)
 
 
 def like_parameters(model: nn.Module) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -191,7 +192,8 @@ class SpeakerBank(nn.Module):
         """
         net = bare(model)
         with ExitStack() as stack:
-            stack.enter_context(attached_scales(net, self.sites, self._multiply))
+            in_place = partial(self._multiply, in_place=True)
+            stack.enter_context(attached_scales(net, self.sites, self._multiply, in_place))
             stack.enter_context(proved_at_first_use(net, self.sites, when=prove))
             if any("N" in site.layout.letters for site in self.sites):
                 stack.callback(net.register_forward_pre_hook(self._require_batch, with_kwargs=True).remove)
@@ -254,7 +256,9 @@ class SpeakerBank(nn.Module):
                 "already there, give bank.speakers(..., num_rows=[...])"
             )
 
-    def _multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
+    def _multiply(
+        self, site: Site, output: Tensor, utterance_of_row: Tensor | None, *, in_place: bool = False
+    ) -> Tensor:
         selection = self._selections.current()
         factors = amplitude(self.tables[self._place[site.name]].index_select(0, selection.rows), self.kind)
         if utterance_of_row is not None:
@@ -262,7 +266,7 @@ class SpeakerBank(nn.Module):
         if selection.utterance_of_row is not None and "N" in site.layout.letters:
             _require_rows(site, output, selection)
             factors = factors.index_select(0, selection.utterance_of_row)
-        return site.layout.scale_rows(output, factors)
+        return site.layout.scale_rows(output, factors, in_place=in_place)
 
     def _require_same(self, speaker: str, adapter: LhucAdapter) -> None:
         asked = {site.name: site.units for site in adapter.sites}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import SiteError
+from lhuc_asr.lhuc.overwriting import is_free
 from lhuc_asr.lhuc.ragged import is_ragged, rows_of, utterance_of_rows, with_rows
 from lhuc_asr.lhuc.sites import Site
 
@@ -23,10 +24,18 @@ _proving: set[int] = set()
 
 
 @contextmanager
-def attached_scales(model: nn.Module, sites: Sequence[Site], multiply: Multiply) -> Iterator[nn.Module]:
+def attached_scales(
+    model: nn.Module, sites: Sequence[Site], multiply: Multiply, in_place: Multiply | None = None
+) -> Iterator[nn.Module]:
     """Pass the sites' outputs through ``multiply`` inside the block; afterwards no trace is left.
 
     Where a layer gives a tuple (LSTM, GRU), its first element is meant; packed sequences stay packed.
+
+    Args:
+        model: the net.
+        sites: which outputs.
+        multiply: gives an output, scaled, and leaves what it got as it was.
+        in_place: does the same by overwriting the output; used where that is safe (`lhuc_asr.lhuc.overwriting`).
 
     Raises:
         SiteError: the net lacks a site, or scales act on it already; or, at the end of a block without an exception
@@ -35,7 +44,7 @@ def attached_scales(model: nn.Module, sites: Sequence[Site], multiply: Multiply)
     with ExitStack() as stack:
         with _attaching:
             refuse_attached(model)
-            hooks = _hook(stack, model, sites, multiply)
+            hooks = _hook(stack, model, sites, multiply, in_place)
             for module in _on_the_way(model, sites):
                 stack.enter_context(_seen_by_the_compiler(module))
         yield model
@@ -49,7 +58,7 @@ def scales_of_a_proof(model: nn.Module, sites: Sequence[Site], multiply: Multipl
     """The same for this thread alone, which meanwhile sees the net without what others have attached to it."""
     here = threading.get_ident()
     with ExitStack() as stack:
-        _hook(stack, model, sites, multiply, thread=here)
+        _hook(stack, model, sites, multiply, None, thread=here)
         if here not in _proving:
             _proving.add(here)
             stack.callback(_proving.discard, here)
@@ -72,16 +81,19 @@ class OfOneBlock:
 class ScaleHook(OfOneBlock):
     """The hook of one site; a class of its own so that what is attached can be recognised."""
 
-    def __init__(self, site: Site, multiply: Multiply, thread: int | None = None) -> None:
+    def __init__(
+        self, site: Site, multiply: Multiply, in_place: Multiply | None = None, thread: int | None = None
+    ) -> None:
         self.site, self.multiply, self.thread = site, multiply, thread
+        self.in_place = in_place or multiply
         self.has_run = self.is_at_work = False
 
-    def __call__(self, layer: nn.Module, inputs: object, output: Any) -> Any:
+    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """The output, scaled; torch calls this after the layer."""
         if not torch.compiler.is_compiling() and self._keeps_out():
             return output
         self.has_run = self.is_at_work = True
-        scaled = self._scaled(layer, output)
+        scaled = self._scaled(layer, output, self.in_place if is_free(layer, args, kwargs, output) else self.multiply)
         self.is_at_work = False
         return scaled
 
@@ -90,26 +102,26 @@ class ScaleHook(OfOneBlock):
         here = threading.get_ident()
         return here in _proving if self.thread is None else here != self.thread
 
-    def _scaled(self, layer: nn.Module, output: Any) -> Any:
+    def _scaled(self, layer: nn.Module, output: Any, multiply: Multiply) -> Any:
         if is_ragged(output):
-            return with_rows(output, self._product(layer, rows_of(output), utterance_of_rows(output)))
+            return with_rows(output, self._product(layer, rows_of(output), utterance_of_rows(output), self.multiply))
         if isinstance(output, Tensor):
             if output.is_floating_point() or output.is_complex():
-                return self._product(layer, output, None)
+                return self._product(layer, output, None, multiply)
             raise SiteError(f"{self.site.name!r} ({type(layer).__name__}) gives {output.dtype}; units are real numbers")
         if isinstance(output, tuple) and output:
-            first = self._scaled(layer, output[0])
+            first = self._scaled(layer, output[0], self.multiply)
             return type(output)(first, *output[1:]) if hasattr(output, "_fields") else (first, *output[1:])
         raise SiteError(f"{self.site.name!r} ({type(layer).__name__}) gives a {type(output).__name__}, not a tensor")
 
-    def _product(self, layer: nn.Module, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
+    def _product(self, layer: nn.Module, output: Tensor, utterance_of_row: Tensor | None, multiply: Multiply) -> Tensor:
         units = self.site.layout.units(output.shape) if utterance_of_row is None else output.shape[1:]
         if tuple(units) != self.site.units:
             raise SiteError(
                 f"{self.site.name!r} ({type(layer).__name__}) gives an output of shape {tuple(output.shape)}, but the "
                 f"adapter has {'x'.join(map(str, self.site.units))} units for layout {self.site.layout.letters!r}"
             )
-        return self.multiply(self.site, output, utterance_of_row)
+        return multiply(self.site, output, utterance_of_row)
 
 
 def refuse_attached(model: nn.Module) -> None:
@@ -140,16 +152,22 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 def _hook(
-    stack: ExitStack, model: nn.Module, sites: Sequence[Site], multiply: Multiply, *, thread: int | None = None
+    stack: ExitStack,
+    model: nn.Module,
+    sites: Sequence[Site],
+    multiply: Multiply,
+    in_place: Multiply | None,
+    *,
+    thread: int | None = None,
 ) -> list[ScaleHook]:
     """Hook every site, until the stack is closed; check all of them before the first."""
     layers = [layer_of(model, site.name) for site in sites]
     if len({id(layer) for layer in layers}) < len(layers):
         names = ", ".join(repr(site.name) for site in sites)
         raise SiteError(f"two of the sites {names} are one and the same layer; its scales would act twice")
-    hooks = [ScaleHook(site, multiply, thread) for site in sites]
+    hooks = [ScaleHook(site, multiply, in_place, thread) for site in sites]
     for hook, layer in zip(hooks, layers, strict=True):
-        stack.callback(layer.register_forward_hook(hook).remove)
+        stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
     return hooks
 
 

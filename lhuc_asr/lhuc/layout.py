@@ -51,25 +51,29 @@ class Layout:
         dims = self._unit_dims()
         return tuple(shape[dim] for dim in dims) if -dims[0] <= len(shape) else ()
 
-    def scale(self, output: Tensor, factors: Tensor) -> Tensor:
+    def scale(self, output: Tensor, factors: Tensor, *, in_place: bool = False) -> Tensor:
         """Multiply every unit of an output by its factor.
 
         Args:
             output: laid out as this says; dimensions in front may be absent.
             factors: (H,) or (C, F), the same for all utterances.
+            in_place: overwrite the output.
 
         Returns:
             The shape and precision of ``output``.
         """
-        return output * factors.to(output.dtype).reshape(self._spread(factors.shape))
+        return _product(output, factors.to(output.dtype).reshape(self._spread(factors.shape)), in_place)
 
-    def scale_rows(self, output: Tensor, factors: Tensor, num_rows: Sequence[int] | None = None) -> Tensor:
+    def scale_rows(
+        self, output: Tensor, factors: Tensor, num_rows: Sequence[int] | None = None, *, in_place: bool = False
+    ) -> Tensor:
         """Multiply every utterance by its own factors.
 
         Args:
             output: laid out as this says, of B utterances.
             factors: (B, H) or (B, C, F), those of every utterance.
             num_rows: where rows of all utterances lie one after the other, how many each has; None means all alike.
+            in_place: overwrite the output.
 
         Returns:
             The shape and precision of ``output``.
@@ -79,12 +83,12 @@ class Layout:
         """
         factors = factors.to(output.dtype)
         if not self.tells_utterances_apart and len(factors) == 1:
-            return self.scale(output, factors[0])
+            return self.scale(output, factors[0], in_place=in_place)
         self._require_told_apart(output, len(factors))
         if "N" in self.letters:
             shape = self._spread(factors.shape[1:], after="N")
-            return _scale_consecutive(output, factors.reshape(-1, *shape), num_rows)
-        return output * factors.reshape(-1, *self._spread(factors.shape[1:], after="B"))
+            return _scale_consecutive(output, factors.reshape(-1, *shape), num_rows, in_place)
+        return _product(output, factors.reshape(-1, *self._spread(factors.shape[1:], after="B")), in_place)
 
     def _unit_dims(self) -> tuple[int, ...]:
         return tuple(place - len(self.letters) for place, letter in enumerate(self.letters) if letter == "H")
@@ -109,7 +113,11 @@ class Layout:
             )
 
 
-def _scale_consecutive(output: Tensor, factors: Tensor, num_rows: Sequence[int] | None) -> Tensor:
+def _product(output: Tensor, factors: Tensor, in_place: bool) -> Tensor:
+    return output.mul_(factors) if in_place else output * factors
+
+
+def _scale_consecutive(output: Tensor, factors: Tensor, num_rows: Sequence[int] | None, in_place: bool) -> Tensor:
     """Rows of all utterances one after the other: (N, ...) times (B, ...)."""
     num_utterances = len(factors)
     if num_rows is not None and (len(num_rows) != num_utterances or sum(num_rows) != len(output)):
@@ -118,10 +126,11 @@ def _scale_consecutive(output: Tensor, factors: Tensor, num_rows: Sequence[int] 
             f"the layer gives {len(output)} rows"
         )
     if num_rows is not None:
-        return output * factors.repeat_interleave(torch.tensor(num_rows, device=factors.device), dim=0)
+        of_rows = factors.repeat_interleave(torch.tensor(num_rows, device=factors.device), dim=0)
+        return _product(output, of_rows, in_place)
     if len(output) % num_utterances:
         raise SiteError(
             f"{len(output)} rows cannot be divided evenly among {num_utterances} utterances: say how many rows each has"
         )
-    by_utterance = output.reshape(num_utterances, -1, *output.shape[1:])
-    return (by_utterance * factors.unsqueeze(1)).flatten(0, 1)
+    by_utterance = output.unflatten(0, (num_utterances, -1))  # type: ignore[no-untyped-call]
+    return _product(by_utterance, factors.unsqueeze(1), in_place).flatten(0, 1)
