@@ -76,6 +76,11 @@ class PerturbedUtterance:
     speed: float
     copy: int
 
+    @property
+    def plain(self) -> str:
+        """Id of the same utterance at the same speed without anything else; an alignment of it holds for this one."""
+        return _label(self.speed) + self.source
+
 
 class PerturbedCorpus:
     """The larger corpus: its manifest, and its waveforms and features, computed when they are asked for.

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import signal
+from torchaudio.compliance import kaldi
 
 from lhuc_asr.data.audio import write_audio
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.errors import ConfigError, DataError
+from lhuc_asr.features.extraction import extract
 from lhuc_asr.features.fbank import FbankConfig
 from lhuc_asr.features.noise import NoiseConfig, NoiseKind, NoiseSource, Talkers, add_noise, pink_noise
 from lhuc_asr.features.perturbation import PerturbationConfig, PerturbedCorpus
@@ -188,6 +191,28 @@ def test_a_warped_filterbank_hears_a_tone_at_another_frequency(warp: float) -> N
     assert int(heard.argmax()) != int(compute_feats(tone(1000), config)[20:80].mean(0).argmax())
 
 
+def warped_hertz(hertz: NDArray[np.float64], warp: float) -> NDArray[np.float64]:
+    """Where Kaldi puts a filter's edge or centre, for a band of 20 to 8000 Hz: three straight lines."""
+    low, high = 100 * max(1.0, warp), 7500 * min(1.0, warp)
+    return np.interp(hertz, [20, low, high, 8000], [20, low / warp, high / warp, 8000])
+
+
+@pytest.mark.parametrize("warp", [0.9, 1.1])
+def test_warped_filters_are_kaldis(warp: float) -> None:
+    def mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 1127 * np.log1p(hertz / 700)
+
+    said = speech("anna-1")
+    wave = torch.from_numpy(said * 32768)[None]
+    power_TK = kaldi.spectrogram(wave, dither=0.0, snip_edges=False).double().exp().numpy()[:, 1:256]
+    places = np.linspace(mel(np.array(20.0)), mel(np.array(8000.0)), 42)
+    points = mel(warped_hertz(700 * np.expm1(places / 1127), warp))
+    bins = mel(np.arange(1, 256) * RATE / 512)
+    weights = [np.interp(bins, points[m : m + 3], [0, 1, 0]) for m in range(40)]
+    expected = np.log(power_TK @ np.stack(weights, 1))
+    np.testing.assert_allclose(warped_feats(said, FeatureConfig(), warp), expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("kind", list(FeatureKind))
 def test_no_warp_is_no_change(kind: FeatureKind) -> None:
     config = FeatureConfig(kind=kind, delta_order=1)
@@ -214,6 +239,26 @@ def test_ids_and_speakers_are_kaldis() -> None:
     assert found["aug2-sp1.1-bo-1"].speaker == "aug2-sp1.1-bo"
     assert found["aug2-sp1.1-bo-1"].transcript == "bo-1"
     assert list(found) == sorted(found)
+
+
+def test_copies_are_aligned_like_the_plain_utterance_of_their_speed() -> None:
+    perturbed = corpus()
+    assert perturbed.perturbed["aug2-sp1.1-bo-1"].plain == "sp1.1-bo-1"
+    for one in perturbed.perturbed.values():
+        assert len(perturbed.samples(one.utterance.id)) == len(perturbed.samples(one.plain))
+
+
+def test_a_perturbed_corpus_is_extracted_once(tmp_path: Path) -> None:
+    perturbed, config = corpus(), FeatureConfig()
+    names = [utterance.id for utterance in perturbed.manifest]
+    store = extract(names, perturbed.samples, config, tmp_path, source_key=perturbed.key)
+    assert list(store) == names
+    np.testing.assert_array_equal(store["sp0.9-bo-1"], perturbed.feats("sp0.9-bo-1", config))
+    written = (tmp_path / "feats.ark").stat().st_mtime_ns
+    extract(names, perturbed.samples, config, tmp_path, source_key=perturbed.key)
+    assert (tmp_path / "feats.ark").stat().st_mtime_ns == written
+    extract(names, perturbed.samples, config, tmp_path, source_key=corpus(seed=9).key)
+    assert (tmp_path / "feats.ark").stat().st_mtime_ns != written
 
 
 def test_the_defaults_change_nothing() -> None:
