@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import cast
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.network import AcousticNetwork, PlainLayer
+from lhuc_asr.models.layered import Layer, LayeredNetwork
+from lhuc_asr.models.network import PlainLayer
 
 
 class Activation(Enum):
@@ -21,7 +23,7 @@ class Activation(Enum):
     relu = "relu"
 
 
-_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.sigmoid: nn.Sigmoid,
     Activation.tanh: nn.Tanh,
     Activation.relu: nn.ReLU,
@@ -70,20 +72,15 @@ class DnnConfig:
             raise ConfigError(f"model.dropout must lie in [0, 1), got {self.dropout}")
 
 
-class HiddenLayer(nn.Module):
-    """One hidden layer; the output of ``activation`` is what its units contribute to the layer above."""
+class HiddenLayer(Layer):
+    """One fully connected layer."""
 
     def __init__(self, num_inputs: int, config: DnnConfig) -> None:
         super().__init__()
         self.linear = nn.Linear(num_inputs, config.hidden_dim)
         self.norm = nn.BatchNorm1d(config.hidden_dim) if config.batch_norm else None
-        self.activation = _ACTIVATIONS[config.activation]()
+        self.activation = ACTIVATIONS[config.activation]()
         self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        """(N, D) -> (N, H)."""
-        h_NH: Tensor = self.dropout(self.activate(x_ND))
-        return h_NH
 
     def activate(self, x_ND: Tensor) -> Tensor:
         """(N, D) -> (N, H), the output of ``activation``."""
@@ -104,7 +101,7 @@ class HiddenLayer(nn.Module):
         return PlainLayer(module, weight, bias, type(self.activation))
 
 
-class Dnn(AcousticNetwork):
+class Dnn(LayeredNetwork):
     """Fully connected network over spliced frames, with a softmax over tied states.
 
     Example:
@@ -126,118 +123,42 @@ class Dnn(AcousticNetwork):
             num_outputs: V, tied states.
             seed: of the initial weights.
         """
-        super().__init__()
+        super().__init__(context=config.context, feat_dim=feat_dim, num_outputs=num_outputs)
         self.config = config
-        self.context = config.context
-        self.feat_dim = feat_dim
-        self.num_outputs = num_outputs
         dims = [feat_dim * (2 * config.context + 1)] + [config.hidden_dim] * config.num_layers
         with torch.random.fork_rng(devices=[]):
             self.layers = nn.ModuleList(HiddenLayer(num_inputs, config) for num_inputs in dims[:-1])
             self.output = nn.Linear(dims[-1], num_outputs)
-        self._draw_weights(torch.Generator().manual_seed(seed))
-
-    @property
-    def adaptation_sites(self) -> tuple[str, ...]:
-        """Names of the modules whose outputs are hidden units, bottom to top."""
-        return tuple(f"layers.{index}.activation" for index in range(len(self.layers)))
-
-    def forward(self, feats_BTF: Tensor, feat_lens: Tensor | None = None) -> Tensor:
-        """Log-probabilities of whole utterances; beyond its ends an utterance is thought to stand still.
-
-        Args:
-            feats_BTF: (B, T, F) normalised features.
-            feat_lens: (B,) frames of each utterance; what lies beyond is padding and has no effect on them.
-
-        Returns:
-            (B, T, V) natural logarithms of the states' posterior probabilities.
-        """
-        num_utterances, num_frames, _ = feats_BTF.shape
-        if feat_lens is None:
-            feat_lens = torch.full((num_utterances,), num_frames)
-        windows_BTWF = _splice(feats_BTF, feat_lens.to(feats_BTF.device), self.context)
-        log_probs_NV = self.forward_windows(windows_BTWF.flatten(0, 1))
-        return log_probs_NV.view(num_utterances, num_frames, self.num_outputs)
-
-    def forward_windows(self, windows_NWF: Tensor) -> Tensor:
-        """Log-probabilities of the middle frames of windows.
-
-        Args:
-            windows_NWF: (N, W, F) normalised features, W = 2 * context + 1.
-
-        Returns:
-            (N, V) natural logarithms of the states' posterior probabilities.
-        """
-        return self._log_probs(windows_NWF.flatten(1), from_layer=0)
-
-    @property
-    def split_points(self) -> tuple[str, ...]:
-        """The non-linearity of every layer; a module that somebody put in a layer's place is none."""
-        sites = zip(self.adaptation_sites, self.layers, strict=True)
-        return tuple(name for name, layer in sites if isinstance(layer, HiddenLayer))
-
-    def output_of(self, module: str, windows_NWF: Tensor) -> Tensor:
-        """(N, H) units of a layer; see `AcousticNetwork.output_of`."""
-        index = self._layer_index(module)
-        h_NH = windows_NWF.flatten(1)
-        for layer in self._layers[:index]:
-            h_NH = layer(h_NH)
-        return self._layers[index].activate(h_NH)
-
-    def log_probs_from(self, module: str, output: Tensor) -> Tensor:
-        """(N, V) from (N, H) units of a layer; see `AcousticNetwork.log_probs_from`."""
-        index = self._layer_index(module)
-        return self._log_probs(self._layers[index].dropout(output), from_layer=index + 1)
+        linears = [cast(HiddenLayer, layer).linear for layer in self.layers]
+        draw_weights([*linears, self.output], config.activation, torch.Generator().manual_seed(seed))
 
     def plain_layers_above(self, module: str) -> tuple[PlainLayer, ...] | None:
         """The layers above; None in training mode, or where somebody has exchanged a module or hooked into one."""
-        layers = self._layers[self._layer_index(module) + 1 :]
+        layers = cast("list[HiddenLayer]", self._layers[self._layer_index(module) + 1 :])
         if self.training or not all(_is_plain(part) for part in self.modules()):
             return None
         names = self.adaptation_sites[len(self._layers) - len(layers) :]
         top = PlainLayer("output", self.output.weight.detach(), self.output.bias.detach())
         return (*(layer.plain(name) for layer, name in zip(layers, names, strict=True)), top)
 
-    @property
-    def _layers(self) -> list[HiddenLayer]:
-        return cast("list[HiddenLayer]", list(self.layers))
 
-    def _log_probs(self, h_NH: Tensor, *, from_layer: int) -> Tensor:
-        for layer in self._layers[from_layer:]:
-            h_NH = layer(h_NH)
-        return torch.log_softmax(self.output(h_NH), dim=-1)
+def draw_weights(linears: Sequence[nn.Linear | nn.Conv1d], activation: Activation, generator: torch.Generator) -> None:
+    """Draw the weights of a stack of layers, bottom to top, the last of which gives logits.
 
-    def _layer_index(self, module: str) -> int:
-        if module not in self.split_points:
-            raise self._cannot_be_divided(module)
-        return self.adaptation_sites.index(module)
-
-    def _draw_weights(self, generator: torch.Generator) -> None:
-        gain = _GAINS[self.config.activation]
-        linears = [layer.get_submodule("linear") for layer in self.layers] + [self.output]
-        gains = [1.0] + [gain] * (len(linears) - 2) + [1.0]
-        for linear, layer_gain in zip(linears, gains, strict=True):
-            assert isinstance(linear, nn.Linear)
-            nn.init.xavier_uniform_(linear.weight, gain=layer_gain, generator=generator)
-            nn.init.zeros_(linear.bias)
-            if self.config.activation is Activation.sigmoid and linear is not linears[0]:
-                linear.bias.data -= _SIGMOID_MEAN * linear.weight.data.sum(dim=1)
+    Source: see `_GAINS` and `_SIGMOID_MEAN`.
+    """
+    gains = [1.0] + [_GAINS[activation]] * (len(linears) - 2) + [1.0]
+    for linear, gain in zip(linears, gains, strict=True):
+        assert linear.bias is not None
+        nn.init.xavier_uniform_(linear.weight, gain=gain, generator=generator)
+        nn.init.zeros_(linear.bias)
+        if activation is Activation.sigmoid and linear is not linears[0]:
+            linear.bias.data -= _SIGMOID_MEAN * linear.weight.data.sum(dim=1)
 
 
-_PLAIN = {Dnn, nn.ModuleList, HiddenLayer, nn.Linear, nn.BatchNorm1d, nn.Dropout, *_ACTIVATIONS.values()}
+_PLAIN = {Dnn, nn.ModuleList, HiddenLayer, nn.Linear, nn.BatchNorm1d, nn.Dropout, *ACTIVATIONS.values()}
 
 
 def _is_plain(module: nn.Module) -> bool:
     touched = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return type(module) in _PLAIN and not touched
-
-
-def _splice(feats_BTF: Tensor, feat_lens_B: Tensor, context: int) -> Tensor:
-    """Windows (B, T, W, F) around every frame; the first and last frames of an utterance are repeated outward."""
-    num_utterances, num_frames, _ = feats_BTF.shape
-    offsets_W = torch.arange(-context, context + 1, device=feats_BTF.device)
-    frames_TW = torch.arange(num_frames, device=feats_BTF.device)[:, None] + offsets_W
-    last_B11 = (feat_lens_B - 1)[:, None, None]
-    frames_BTW = torch.minimum(frames_TW[None], last_B11).clamp(min=0)
-    rows_B11 = torch.arange(num_utterances, device=feats_BTF.device)[:, None, None]
-    return feats_BTF[rows_B11, frames_BTW]

@@ -40,10 +40,12 @@ class AcousticNetwork(nn.Module, ABC):
     Attributes:
         context: frames on either side of a frame that its window holds.
         num_outputs: V.
+        subsampling: `forward` gives an output for the first frame and for every so-manieth after it.
     """
 
     context: int
     num_outputs: int
+    subsampling: int = 1
 
     @property
     @abstractmethod
@@ -52,11 +54,24 @@ class AcousticNetwork(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, feats_BTF: Tensor, feat_lens: Tensor | None = None) -> Tensor:
-        """Log-probabilities (B, T, V) of whole utterances; beyond ``feat_lens`` (B,) lies padding."""
+        """Log-probabilities (B, T', V) of whole utterances; beyond ``feat_lens`` (B,) lies padding."""
+
+    def output_lens(self, feat_lens: Tensor) -> Tensor:
+        """(B,) outputs T' of utterances of so many frames."""
+        return (feat_lens + self.subsampling - 1).div(self.subsampling, rounding_mode="floor")
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether an output depends on a window of frames alone; if not, there is no ``context``, nor windows."""
+        return True
 
     @abstractmethod
     def forward_windows(self, windows_NWF: Tensor) -> Tensor:
-        """Log-probabilities (N, V) of the middle frames of windows."""
+        """Log-probabilities (N, V) of the middle frames of windows.
+
+        Raises:
+            ModelError: the network has no windows, see `has_windows`.
+        """
 
     @property
     def split_points(self) -> tuple[str, ...]:
