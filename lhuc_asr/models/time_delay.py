@@ -1,0 +1,236 @@
+"""What time-delay networks share: layers that look a few frames around, whole utterances, windows and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lhuc_asr.errors import ConfigError, ModelError
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.models.splicing import extend, lens_or_all
+
+
+class FrameNorm(nn.BatchNorm1d):
+    """Batch normalisation whose statistics leave padding out.
+
+    Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), algorithm 1.
+    """
+
+    def forward(self, x_BHT: Tensor, lens_B: Tensor | None = None) -> Tensor:
+        """(B, H, T) -> (B, H, T); beyond ``lens_B`` frames an utterance has padding, which training makes 0."""
+        if lens_B is None or not self.training:
+            return super().forward(x_BHT)
+        is_speech_BT = torch.arange(x_BHT.shape[2], device=x_BHT.device) < lens_B[:, None]
+        rows_NH = super().forward(x_BHT.transpose(1, 2)[is_speech_BT])
+        shape = (x_BHT.shape[0], x_BHT.shape[2], x_BHT.shape[1])
+        return rows_NH.new_zeros(shape).masked_scatter(is_speech_BT[:, :, None], rows_NH).transpose(1, 2)
+
+
+class TimeDelayLayer(nn.Module):
+    """A layer that sees ``context`` frames to either side and gives so many fewer at both ends.
+
+    Attributes:
+        context: counted in the frames that the layer gets, which may be every third one.
+    """
+
+    context: int
+
+    def forward(self, x_BDT: Tensor, lens_B: Tensor | None = None) -> Tensor:
+        """(B, D, T) -> (B, H, T - 2 * context); ``lens_B`` (B,) counts true frames of what the layer gives."""
+        raise NotImplementedError
+
+
+class TimeDelayNetwork(AcousticNetwork):
+    """A stack of time-delay layers with a softmax over tied states on top.
+
+    Where outputs are wanted for every third frame only, the lower layers work at the full rate, and the upper ones,
+    from the first on above which all look at multiples of three, at a third of it.
+
+    Attributes:
+        feat_dim: F.
+        layers: `TimeDelayLayer` each.
+        output: (B, H, T) -> (B, V, T), logits.
+        thinned_below: number of the layer below which frames are left out.
+    """
+
+    feat_dim: int
+    layers: nn.ModuleList
+    output: nn.Module
+    thinned_below: int
+
+    def __init__(self, dilations: Sequence[int], subsampling: int, *, feat_dim: int, num_outputs: int) -> None:
+        super().__init__()
+        self.context = sum(dilations)
+        self.subsampling = subsampling
+        self.thinned_below = thinned_below(dilations, subsampling)
+        self.feat_dim = feat_dim
+        self.num_outputs = num_outputs
+
+    @property
+    def adaptation_sites(self) -> tuple[str, ...]:
+        """Names of the modules whose outputs are hidden units, bottom to top."""
+        return tuple(f"layers.{index}.activation" for index in range(len(self.layers)))
+
+    def forward(self, feats_BTF: Tensor, feat_lens: Tensor | None = None) -> Tensor:
+        """Log-probabilities of whole utterances; beyond its ends an utterance is thought to stand still.
+
+        Args:
+            feats_BTF: (B, T, F) normalised features.
+            feat_lens: (B,) frames of each utterance; what lies beyond is padding and has no effect on them, nor in
+                training on statistics.
+
+        Returns:
+            (B, T', V) natural logarithms of the states' posterior probabilities, T' = T / subsampling, rounded up.
+        """
+        num_utterances, num_frames, _ = feats_BTF.shape
+        if num_frames == 0:
+            return feats_BTF.new_zeros(num_utterances, 0, self.num_outputs)
+        lens_B = lens_or_all(feat_lens, feats_BTF)
+        frames_BTF = extend(feats_BTF, lens_B, self.context)
+        inner_B = torch.where(lens_B > 0, lens_B + 2 * self.context, 0) if feat_lens is not None else None
+        return self._log_probs(frames_BTF.transpose(1, 2), inner_B)
+
+    def forward_windows(self, windows_NWF: Tensor) -> Tensor:
+        """Log-probabilities of the middle frames of windows.
+
+        Args:
+            windows_NWF: (N, W, F) normalised features, W = 2 * context + 1.
+
+        Returns:
+            (N, V) natural logarithms of the states' posterior probabilities.
+        """
+        return self._log_probs(windows_NWF.transpose(1, 2)).squeeze(1)
+
+    def stream(self) -> TimeDelayStream:
+        """Begin to recognise speech as it comes."""
+        return TimeDelayStream(self)
+
+    @property
+    def time_delay_layers(self) -> list[TimeDelayLayer]:
+        """The layers, bottom to top."""
+        return cast("list[TimeDelayLayer]", list(self.layers))
+
+    def logits_to_log_probs(self, h_BHT: Tensor) -> Tensor:
+        """(B, H, T) of the highest layer -> (B, T, V)."""
+        return torch.log_softmax(self.output(h_BHT).transpose(1, 2), dim=-1)
+
+    def _log_probs(self, x_BDT: Tensor, lens_B: Tensor | None = None, *, from_layer: int = 0) -> Tensor:
+        """From the input of a layer to the top; ``lens_B`` counts the true frames of that input."""
+        for index, layer in enumerate(self.time_delay_layers[from_layer:], start=from_layer):
+            x_BDT, lens_B = self._thinned(index, x_BDT, lens_B)
+            lens_B = None if lens_B is None else (lens_B - 2 * layer.context).clamp(min=0)
+            x_BDT = layer(x_BDT, lens_B)
+        x_BDT, _ = self._thinned(len(self.layers), x_BDT, lens_B)
+        return self.logits_to_log_probs(x_BDT)
+
+    def _thinned(self, index: int, x_BDT: Tensor, lens_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The input of a layer without the frames that neither it nor any layer above looks at."""
+        if index != self.thinned_below or self.subsampling == 1:
+            return x_BDT, lens_B
+        return x_BDT[:, :, :: self.subsampling], None if lens_B is None else self.output_lens(lens_B)
+
+
+class TimeDelayStream:
+    """Utterances as they come, some frames at a time; every layer remembers the frames that it needs again.
+
+    All outputs together equal those of the whole utterances. An output comes as soon as ``context`` frames after it
+    are known.
+
+    Args:
+        network: in evaluation mode.
+
+    Raises:
+        ModelError: the network is in training mode.
+
+    Example:
+        >>> from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
+        >>> network = Tdnn(TdnnConfig(hidden_dim=8, dilations=[1, 2]), feat_dim=4, num_outputs=3).eval()
+        >>> stream = network.stream()
+        >>> [tuple(part.shape) for part in (stream.accept(torch.zeros(1, 5, 4)), stream.finish())]
+        [(1, 2, 3), (1, 3, 3)]
+    """
+
+    def __init__(self, network: TimeDelayNetwork) -> None:
+        if network.training:
+            raise ModelError("a stream needs the network in evaluation mode: call network.eval()")
+        self.network = network
+        self._kept: list[Tensor | None] = [None] * len(network.layers)
+        self._num_thinned = 0
+        self._last: Tensor | None = None
+        self._is_finished = False
+
+    def accept(self, feats_BTF: Tensor) -> Tensor:
+        """(B, T, F) the next frames -> (B, T', V) log-probabilities of all frames that they complete, maybe none.
+
+        Raises:
+            ModelError: the utterances are finished.
+        """
+        if self._is_finished:
+            raise ModelError("the stream is finished; begin another one for the next utterance")
+        if feats_BTF.shape[1] == 0:
+            return self._nothing(feats_BTF)
+        if self._last is None:
+            feats_BTF = torch.cat([feats_BTF[:, :1].expand(-1, self.network.context, -1), feats_BTF], dim=1)
+        self._last = feats_BTF[:, -1:]
+        return self._advance(feats_BTF)
+
+    def finish(self) -> Tensor:
+        """(B, T', V) log-probabilities of the frames that are still wanting.
+
+        Raises:
+            ModelError: the utterances are finished already, or no frame has come.
+        """
+        if self._is_finished or self._last is None:
+            raise ModelError("the stream is finished already" if self._is_finished else "no frame has come")
+        self._is_finished = True
+        return self._advance(self._last.expand(-1, self.network.context, -1))
+
+    def _advance(self, feats_BTF: Tensor) -> Tensor:
+        x_BDT = feats_BTF.transpose(1, 2)
+        for index, layer in enumerate(self.network.time_delay_layers):
+            x_BDT = self._with_kept(index, self._thinned(index, x_BDT), 2 * layer.context)
+            if x_BDT.shape[2] <= 2 * layer.context:
+                return self._nothing(feats_BTF)
+            x_BDT = layer(x_BDT)
+        x_BDT = self._thinned(len(self.network.layers), x_BDT)
+        return self.network.logits_to_log_probs(x_BDT) if x_BDT.shape[2] else self._nothing(feats_BTF)
+
+    def _with_kept(self, index: int, x_BDT: Tensor, num_kept: int) -> Tensor:
+        """New input of a layer behind what it remembers; the end is remembered for the next time."""
+        before = self._kept[index]
+        x_BDT = x_BDT if before is None else torch.cat([before, x_BDT], dim=2)
+        self._kept[index] = x_BDT[:, :, max(0, x_BDT.shape[2] - num_kept) :]
+        return x_BDT
+
+    def _thinned(self, index: int, x_BDT: Tensor) -> Tensor:
+        if index != self.network.thinned_below:
+            return x_BDT
+        first = -self._num_thinned % self.network.subsampling
+        self._num_thinned += x_BDT.shape[2]
+        return x_BDT[:, :, first :: self.network.subsampling]
+
+    def _nothing(self, feats_BTF: Tensor) -> Tensor:
+        return feats_BTF.new_zeros(len(feats_BTF), 0, self.network.num_outputs)
+
+
+def thinned_below(dilations: Sequence[int], subsampling: int) -> int:
+    """Number of the lowest layer from which on all look at multiples of ``subsampling`` frames."""
+    uneven = [index for index, dilation in enumerate(dilations) if dilation % subsampling]
+    return uneven[-1] + 1 if uneven else 0
+
+
+def own_dilations(dilations: Sequence[int], subsampling: int) -> list[int]:
+    """The dilation of each layer, counted in the frames that it gets."""
+    first = thinned_below(dilations, subsampling)
+    return [dilation // subsampling if index >= first else dilation for index, dilation in enumerate(dilations)]
+
+
+def require_time_delays(dilations: Sequence[int], subsampling: int) -> None:
+    """Raise ConfigError where there is no layer, or one that looks less than 0 frames around."""
+    if not dilations or min(dilations) < 0:
+        raise ConfigError(f"model.dilations must name 0 or more frames for each layer, got {list(dilations)}")
+    if subsampling < 1:
+        raise ConfigError(f"model.subsampling must be at least 1, got {subsampling}")

@@ -1,0 +1,118 @@
+"""The convolutional network against plain numpy, and what it promises."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from network_promises import (
+    DIM,
+    assert_can_be_divided_at,
+    assert_no_frames_give_no_frames,
+    assert_padding_does_not_matter,
+    assert_seed_decides,
+    assert_signals_and_gradients_pass,
+    assert_sites_act,
+    assert_windows_equal_whole_utterances,
+    speech,
+)
+
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.models.cnn import Cnn, CnnConfig
+from lhuc_asr.models.dnn import Activation
+
+SHAPE = {"num_layers": 2, "hidden_dim": 7, "context": 1, "num_filters": 5, "filter_bands": 3, "pool_bands": 2}
+
+
+def small(seed: int = 3, **settings: object) -> Cnn:
+    config = CnnConfig(**{**SHAPE, **settings})  # type: ignore[arg-type]
+    return Cnn(config, feat_dim=DIM, num_outputs=6, seed=seed).eval()
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
+def by_hand(network: Cnn, feats_TF: np.ndarray, num_streams: int) -> np.ndarray:
+    """Sigmoid before pooling, loops over places and filters, in float64."""
+    weights = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
+    filters = weights["layers.0.conv.weight"]
+    outputs = []
+    for t in range(len(feats_TF)):
+        rows = [min(max(s, 0), len(feats_TF) - 1) for s in (t - 1, t, t + 1)]
+        parts = [feats_TF[row].reshape(num_streams, -1)[stream] for row in rows for stream in range(num_streams)]
+        bands = np.stack(parts).astype(np.float64)
+        maps = [
+            [sigmoid((filter_CK * bands[:, place : place + 3]).sum() + bias) for place in range(bands.shape[1] - 2)]
+            for filter_CK, bias in zip(filters, weights["layers.0.conv.bias"], strict=True)
+        ]
+        h = np.concatenate([[max(row[2 * s : 2 * s + 2]) for s in range(len(row) // 2)] for row in maps])
+        for layer in (1, 2):
+            h = sigmoid(weights[f"layers.{layer}.linear.weight"] @ h + weights[f"layers.{layer}.linear.bias"])
+        z = weights["output.weight"] @ h + weights["output.bias"]
+        outputs.append(z - np.log(np.exp(z).sum()))
+    return np.array(outputs)
+
+
+@pytest.mark.parametrize(("num_frames", "num_streams"), [(1, 1), (6, 1), (6, 2)])
+def test_forward_equals_plain_numpy(num_frames: int, num_streams: int) -> None:
+    network = small(num_streams=num_streams)
+    (feats,) = speech(num_frames)
+    expected = by_hand(network, feats.numpy(), num_streams)
+    np.testing.assert_allclose(network(feats[None])[0].detach(), expected, atol=1e-5)
+
+
+def test_the_network_of_the_paper() -> None:
+    network = Cnn(CnnConfig(num_layers=6, hidden_dim=16), feat_dim=40, num_outputs=6)
+    assert network.get_parameter("layers.0.conv.weight").shape == (300, 11, 9)
+    assert network.get_parameter("layers.1.linear.weight").shape == (16, 300 * 10)
+
+
+def test_padding_and_windows() -> None:
+    network = small(batch_norm=True)
+    assert_padding_does_not_matter(network, [9, 4, 1])
+    assert_windows_equal_whole_utterances(network, [9, 4, 1])
+    assert_no_frames_give_no_frames(network)
+
+
+def test_pooled_filters_and_layers_above_are_sites() -> None:
+    network = small(dropout=0.2, batch_norm=True)
+    assert network.adaptation_sites == tuple(f"layers.{index}.activation" for index in range(3))
+    assert_sites_act(network, [5, 7, 7])
+
+
+def test_it_can_be_divided_above_every_layer() -> None:
+    network = small(dropout=0.2)
+    assert_can_be_divided_at(network, network.adaptation_sites)
+    assert network.output_of("layers.0.activation", torch.zeros(4, 3, DIM)).shape == (4, 5, 3)
+
+
+def test_seed_decides() -> None:
+    assert_seed_decides(small)
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+def test_signals_and_gradients_pass(activation: Activation) -> None:
+    network = small(num_layers=4, hidden_dim=64, num_filters=64, activation=activation)
+    names = ["layers.0.conv.weight", *(f"layers.{layer}.linear.weight" for layer in (1, 2, 3, 4))]
+    assert_signals_and_gradients_pass(network, names)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_filters": 0}, {"filter_bands": 0}, {"pool_bands": 0}, {"num_streams": 0}, {"context": -1}]
+)
+def test_impossible_shapes_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"model.{next(iter(wrong))}"):
+        CnnConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"num_streams": 3}, {"filter_bands": 9}, {"pool_bands": 7}])
+def test_features_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.(num_streams|filter_bands)"):
+        small(**wrong)
