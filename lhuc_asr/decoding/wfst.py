@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from lhuc_asr.decoding.graph import DecodingGraph
 from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.kaldi_lattice import from_kaldi
+from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds
 from lhuc_asr.decoding.word_times import phone_segments, time_words
 from lhuc_asr.errors import ConfigError, DecodingError
@@ -143,6 +145,7 @@ class WfstDecoder:
         num_jobs: int = 1,
         meter: SpeedMeter | None = None,
         on_failure: Callable[[str, DecodingError], None] | None = None,
+        on_lattice: Callable[[Lattice], None] | None = None,
     ) -> Iterator[Hypothesis]:
         """Decode many utterances in forked processes, while this one computes log-likelihoods a few items ahead.
 
@@ -152,12 +155,17 @@ class WfstDecoder:
             meter: collects the time that the search takes.
             on_failure: called with the id and the error of an utterance without a path, which is then left out;
                 without it the error is raised.
+            on_lattice: called with the lattice of every utterance, before its hypothesis is yielded; the hypotheses
+                are the same as without it. An utterance without a lattice counts as a failure.
 
         Yields:
             Hypotheses in the order of the items.
         """
-        for hypothesis, seconds in map_in_processes(self._timed, items, num_jobs=num_jobs):
+        search = self._timed if on_lattice is None else self._timed_with_lattice
+        for hypothesis, lattice, seconds in map_in_processes(search, items, num_jobs=num_jobs):
             if isinstance(hypothesis, Hypothesis):
+                if on_lattice is not None and lattice is not None:
+                    on_lattice(lattice)
                 if meter is not None:
                     meter.add(num_frames=len(hypothesis.transition_ids), cpu=seconds)
                 yield hypothesis
@@ -174,20 +182,46 @@ class WfstDecoder:
         Raises:
             DecodingError: as in `decode`.
         """
-        decoder = self._lattice_search(self._scores(utterance, log_likes), widen=1.0)
-        found, lattice = decoder.get_raw_lattice()
-        if not found or lattice.num_states == 0:
-            raise DecodingError(f"no path survives in utterance {utterance!r}; widen decoding.beam")
-        return lattice
+        return _raw_lattice(self._lattice_search(self._scores(utterance, log_likes), widen=1.0), utterance)
 
-    def _timed(self, item: tuple[str, LogLikes]) -> tuple[Hypothesis | tuple[str, DecodingError], float]:
+    def lattice(self, utterance: str, log_likes: LogLikes) -> Lattice:
+        """The lattice of one utterance as arrays: every path within ``lattice_beam`` of the best.
+
+        Raises:
+            DecodingError: as in `decode`.
+        """
+        decoder = self._lattice_search(self._scores(utterance, log_likes), widen=1.0)
+        return from_kaldi(
+            _raw_lattice(decoder, utterance),
+            utterance=utterance,
+            acoustic_scale=self.config.acoustic_scale,
+            reached_final=_reached_final(decoder),
+        )
+
+    def _timed(
+        self, item: tuple[str, LogLikes]
+    ) -> tuple[Hypothesis | tuple[str, DecodingError], Lattice | None, float]:
         """One utterance in a worker: the hypothesis or the reason why there is none, and seconds of one core."""
         begin = cpu_seconds()
         try:
             result: Hypothesis | tuple[str, DecodingError] = self.decode(*item)
         except DecodingError as error:
             result = (item[0], error)
-        return result, cpu_seconds() - begin
+        return result, None, cpu_seconds() - begin
+
+    def _timed_with_lattice(
+        self, item: tuple[str, LogLikes]
+    ) -> tuple[Hypothesis | tuple[str, DecodingError], Lattice | None, float]:
+        """The same, with the lattice, which a search of its own finds."""
+        begin = cpu_seconds()
+        result, _, _ = self._timed(item)
+        lattice = None
+        if isinstance(result, Hypothesis):
+            try:
+                lattice = self.lattice(*item)
+            except DecodingError as error:
+                result = (item[0], error)
+        return result, lattice, cpu_seconds() - begin
 
     def _scores(self, utterance: str, log_likes: LogLikes) -> LogLikes:
         """(T, transition ids) scaled scores, as the decoders want them: column i belongs to transition id i + 1."""
@@ -236,6 +270,13 @@ class WfstDecoder:
         except DecodingError as error:
             raise DecodingError(f"utterance {utterance!r}: {error}") from error
         return Hypothesis(utterance, timed, path, cost.value1, cost.value2, final)
+
+
+def _raw_lattice(decoder: Any, utterance: str) -> kaldifst.Lattice:
+    found, lattice = decoder.get_raw_lattice()
+    if not found or lattice.num_states == 0:
+        raise DecodingError(f"no path survives in utterance {utterance!r}; widen decoding.beam")
+    return lattice
 
 
 def _reached_final(decoder: Any) -> bool:
