@@ -1,0 +1,1 @@
+"""Lattice-free maximum mutual information: phone graphs, forward-backward and the loss of whole utterances."""
