@@ -70,8 +70,8 @@ class Shape:
 
 
 SHAPES = {
-    "dnn_4x512": Shape(num_layers=4, width=512, num_frames=10, num_speakers=16, speaker_frames=512),
-    "dnn_6x2048": Shape(num_layers=6, width=2048, num_frames=10, num_speakers=8, speaker_frames=256),
+    "dnn_4x512": Shape(num_layers=4, width=512, num_frames=10, num_speakers=16, speaker_frames=1024),
+    "dnn_6x2048": Shape(num_layers=6, width=2048, num_frames=10, num_speakers=2, speaker_frames=1024),
     "conformer": Shape(
         is_conformer=True,
         num_layers=4,

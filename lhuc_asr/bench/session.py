@@ -100,7 +100,9 @@ def measure(task: Task) -> Measured:
     device = usable_device(task.device)
     bench = build_net(task.net, device, num_frames=task.num_frames, quick=task.quick)
     num_known = min(task.num_known, 20) if task.quick else task.num_known
-    forward = measure_forward(bench, task.rounds, num_known=num_known, title=f"{task.title}: forward")
+    forward = measure_forward(
+        bench, replace(task.rounds, warm=True), num_known=num_known, title=f"{task.title}: forward"
+    )
     updates = measure_updates(
         bench, task.rounds, num_jobs=task.num_threads, quick=task.quick, title=f"{task.title}: updates"
     )

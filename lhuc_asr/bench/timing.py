@@ -111,11 +111,13 @@ class Rounds:
         seconds: as many rounds as fit into that time.
         fewest: but never fewer than that.
         most: nor more.
+        warm: let every timed run follow one that is not timed, so that all find their weights in the cache.
     """
 
     seconds: Seconds = 30.0
     fewest: int = 5
     most: int = 100
+    warm: bool = False
 
 
 def interleave(variants: Sequence[Variant], rounds: Rounds, device: torch.device, *, description: str) -> Timings:
@@ -137,6 +139,8 @@ def interleave(variants: Sequence[Variant], rounds: Rounds, device: torch.device
     for done in track(range(num_rounds), description, total=num_rounds, unit="round"):
         shuffle(order)
         for variant in (one for one in order if done < one.most_rounds):
+            if rounds.warm:
+                variant.once()
             seconds, core = _timed(variant, device)
             wall[variant.name].append(seconds)
             cpu[variant.name].append(core)
@@ -151,7 +155,7 @@ def _first_round(variants: Sequence[Variant], rounds: Rounds) -> tuple[dict[str,
         began = time.perf_counter()
         outcomes[variant.name] = variant.once()
         if variant.most_rounds > rounds.most:
-            per_round += time.perf_counter() - began
+            per_round += (time.perf_counter() - began) * (2 if rounds.warm else 1)
     return outcomes, int(min(max(rounds.seconds / per_round, rounds.fewest), rounds.most))
 
 

@@ -32,9 +32,8 @@ def is_free(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], 
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or type(output) is not Tensor or output._is_view():
         return False
-    is_torchs_own = type(layer).__module__.startswith("torch.nn.modules.") and not any(True for _ in layer.children())
-    if not is_torchs_own or len(layer._forward_hooks) > 1:
+    if not type(layer).__module__.startswith("torch.nn.modules.") or layer._modules or len(layer._forward_hooks) > 1:
         return False
     place = output.untyped_storage().data_ptr()
-    others = chain(tensors_of(list(args)), tensors_of(kwargs), layer.parameters(), layer.buffers())
-    return all(other.untyped_storage().data_ptr() != place for other in others)
+    others = chain(tensors_of(args), tensors_of(kwargs), layer._parameters.values(), layer._buffers.values())
+    return all(other is None or other.untyped_storage().data_ptr() != place for other in others)
