@@ -14,7 +14,7 @@ from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.tree import DecisionTree, Leaf, Side, Split, monophone_tree
 from lhuc_asr.lang.lexicon import Lexicon
-from lhuc_asr.training.lfmmi.chain_topology import ChainTopology, num_outputs_of
+from lhuc_asr.training.lfmmi.chain_topology import ChainTopology, left_biphone_tree, num_outputs_of
 from lhuc_asr.training.lfmmi.denominator import Extent, denominator_graph
 from lhuc_asr.training.lfmmi.forward_backward import denominator_occupancy, numerator_occupancy
 from lhuc_asr.training.lfmmi.graph import ChainGraph
@@ -108,10 +108,24 @@ def test_a_tree_of_left_biphones_gives_a_topology() -> None:
         ChainTopology.of_tree(monophone_tree(2, 3))
 
 
+def test_full_biphones_have_tied_states_of_their_own() -> None:
+    topology = ChainTopology.of_tree(left_biphone_tree(3))
+    assert topology.num_pdfs == 3 * 3 * 2
+    pdfs = np.concatenate([topology.enter[1:, 1:].ravel(), topology.loop[1:, 1:].ravel()])
+    assert sorted(pdfs.tolist()) == list(range(18))
+    assert topology.enter[0, 1:].tolist() == topology.enter[1, 1:].tolist()
+
+
+def test_n_grams_that_were_not_seen_are_told() -> None:
+    lm = PhoneLm.estimate([PhoneGraph.of_words([[[2, 3]], [[4]]])], PhoneLmConfig(order=3))
+    assert not lm.unseen(PhoneGraph.of_words([[[2, 3]], [[4]]]))
+    assert lm.unseen(PhoneGraph.of_phones([2, 3, 2])) == {(2, 3, 2), (2, 0)}
+
+
 def both_graphs(words: list[list[list[int]]], extent: Extent, order: int) -> tuple[ChainGraph, ChainGraph]:
     said = PhoneGraph.of_words(words)
     lm = PhoneLm.estimate([said, PhoneGraph.of_phones([1, 2, 3])], PhoneLmConfig(order=order, kept_order=2))
-    topology = ChainTopology.monophone(NUM_PHONES)
+    topology = ChainTopology.of_tree(left_biphone_tree(NUM_PHONES))
     denominator = denominator_graph(lm, topology, extent=extent)
     compiler = NumeratorCompiler(lm, topology, extent, float(denominator.start[0]))
     return denominator, compiler.of_phones(said)
@@ -123,7 +137,7 @@ def test_what_was_said_is_part_of_what_could_be_said(
     words: list[list[list[int]]], extent: Extent, order: int, seed: int
 ) -> None:
     denominator, numerator = both_graphs(words, extent, order)
-    outputs = 3 * torch.randn(1, 20, 2 * NUM_PHONES, generator=torch.Generator().manual_seed(seed)).double()
+    outputs = 3 * torch.randn(1, 20, 2 * NUM_PHONES**2, generator=torch.Generator().manual_seed(seed)).double()
     lens = torch.tensor([20])
     said = numerator_occupancy(outputs, lens, [numerator]).log_like
     could = denominator_occupancy(outputs, lens, denominator, leak=0.0).log_like
@@ -134,7 +148,7 @@ def test_the_denominator_of_utterances_is_a_distribution_over_everything() -> No
     """Summed over all lengths, its paths have probability 1 when every tied state has likelihood 1."""
     graph, _ = both_graphs([[[2, 3], [4]], [[5]]], Extent.utterance, 3)
     lens = torch.arange(1, 121)
-    outputs = torch.zeros(120, 120, 2 * NUM_PHONES, dtype=torch.float64)
+    outputs = torch.zeros(120, 120, 2 * NUM_PHONES**2, dtype=torch.float64)
     total = denominator_occupancy(outputs, lens, graph, leak=0.0).log_like.exp().sum()
     assert float(total) == pytest.approx(1, abs=1e-9)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lhuc_asr.errors import AlignmentError, ConfigError, DataError
+from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
 from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
 from lhuc_asr.training.lfmmi.denominator import denominator_graph
 from lhuc_asr.training.lfmmi.forward_backward import Engine
@@ -75,6 +75,26 @@ def test_outputs_that_are_not_finite_are_told_by_id() -> None:
     values[1, 3, 0] = torch.nan
     with pytest.raises(DataError, match="'two'"):
         LfMmi(denominator)(values, LENS, numerators, IDS)
+
+
+def test_a_network_of_too_few_outputs_is_refused() -> None:
+    denominator, numerators = graphs()
+    with pytest.raises(ModelError, match="has 7 outputs, the graphs have 8 tied states"):
+        LfMmi(denominator)(outputs()[..., :7], LENS, numerators, IDS)
+
+
+@pytest.mark.parametrize("engine", [Engine.torch, Engine.compiled])
+def test_half_precision_is_summed_in_single(engine: Engine) -> None:
+    denominator, numerators = graphs()
+    objective = LfMmi(denominator, LfMmiConfig(engine=engine, l2_regularisation=0.0))
+    half = outputs().detach().bfloat16().requires_grad_()
+    single = half.detach().float().requires_grad_()
+    results = [objective(values, LENS, numerators, IDS) for values in (half, single)]
+    for result in results:
+        result.loss.backward()
+    assert torch.equal(results[0].log_prob, results[1].log_prob)
+    assert half.grad is not None and single.grad is not None
+    torch.testing.assert_close(half.grad, single.grad.bfloat16())
 
 
 @pytest.mark.parametrize("wrong", [{"leak": -0.1}, {"leak": 2.0}, {"l2_regularisation": -1.0}])

@@ -48,7 +48,7 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, value: Tensor, derivative: Tensor) -> Tensor:
         ctx.save_for_backward(derivative)
-        return value.to(outputs.dtype)
+        return value.to(derivative.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -117,6 +117,9 @@ def _inside(lens: Tensor, num_frames: int) -> Tensor:
 
 
 def _without_padding(outputs: Tensor, lens: Tensor) -> Tensor:
+    """Zeros beyond the ends; half precision becomes float32, because sums over paths need its range."""
+    if outputs.dtype is not torch.float64:
+        outputs = outputs.float()
     inside = _inside(lens, outputs.shape[1]).to(outputs.device)
     return torch.where(inside[..., None], outputs, outputs.new_zeros(()))
 

@@ -41,6 +41,11 @@ class ChainGraph:
         """A."""
         return len(self.source)
 
+    @property
+    def num_pdfs(self) -> int:
+        """Outputs that a network needs at least."""
+        return 1 + int(self.pdf.max(initial=-1))
+
     def min_frames(self) -> int:
         """The fewest frames of a path; one more than there are states when nothing leads to an end."""
         reached, num_frames = self.start > NEVER, 0

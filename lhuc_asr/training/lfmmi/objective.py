@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lhuc_asr.errors import AlignmentError, ConfigError, DataError
+from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
 from lhuc_asr.training.lfmmi.forward_backward import (
     Engine,
     Occupancy,
@@ -48,7 +48,8 @@ class LfMmiLoss:
 
     Attributes:
         loss: () nats a frame, with the regulariser; what training minimises.
-        log_prob: () detached, numerator minus denominator, nats a frame; at most 0.
+        log_prob: () detached, numerator minus denominator, nats a frame; at most 0 where the phone model
+            has seen all that was said.
         numerator_posteriors: (B, T, V) detached, targets of `chain_cross_entropy`.
         num_frames: outputs of the batch without padding.
     """
@@ -103,7 +104,9 @@ class LfMmi:
         Raises:
             AlignmentError: what was said does not fit into the frames of some utterances; all of them are named.
             DataError: outputs are not finite.
+            ModelError: the network has fewer outputs than the graphs have tied states.
         """
+        _refuse_too_narrow(outputs_BTV, [self.denominator, *numerators])
         _refuse_not_finite(outputs_BTV, lens, utterances)
         engine = self.config.engine
         numerator = numerator_occupancy(outputs_BTV, lens, numerators, engine=engine)
@@ -136,6 +139,11 @@ def chain_cross_entropy(log_probs_BTV: Tensor, numerator_posteriors: Tensor) -> 
 def _half_square(outputs: Tensor, lens: Tensor) -> Tensor:
     inside = torch.arange(outputs.shape[1], device=outputs.device)[None] < lens.to(outputs.device)[:, None]
     return 0.5 * torch.where(inside[..., None], outputs, 0.0).square().sum()
+
+
+def _refuse_too_narrow(outputs: Tensor, graphs: Sequence[ChainGraph]) -> None:
+    if outputs.shape[2] < (needed := max(graph.num_pdfs for graph in graphs)):
+        raise ModelError(f"the network has {outputs.shape[2]} outputs, the graphs have {needed} tied states")
 
 
 def _refuse_not_finite(outputs: Tensor, lens: Tensor, utterances: Sequence[str]) -> None:
