@@ -11,8 +11,10 @@ import torch
 from lhuc_asr.errors import ModelError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
+from lhuc_asr.lhuc.bank import SpeakerBank
 from lhuc_asr.lhuc.finding import choose_sites, find_sites
 from lhuc_asr.lhuc.probe import prove_gradient, prove_sites_act
+from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.blstm import Blstm
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.time_delay import TimeDelayNetwork
@@ -49,20 +51,22 @@ def assert_padding_does_not_matter(network: AcousticNetwork, lengths: Sequence[i
 
 
 def assert_padding_does_not_matter_in_training(network: AcousticNetwork) -> None:
-    """The same for outputs, gradients and running statistics of a network in training mode."""
+    """The same for outputs, gradients and running statistics of a network in training mode, however much there is."""
     outcomes = []
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    for value in (0.0, 1e6):
+    for value, num_more in ((0.0, 0), (1e6, 0), (1e6, 7)):
         network.load_state_dict(start)
         network.train().zero_grad()
         batch, lens = padded(speech(9, 4, 1), value)
+        batch = torch.cat([batch, torch.full((3, num_more, DIM), value)], dim=1)
         log_probs = network(batch, lens)
         real = [log_probs[row, :length] for row, length in enumerate(network.output_lens(lens).tolist())]
         torch.cat(real)[:, 0].mean().backward()
         gradients = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
         outcomes.append([*real, *gradients, *(buffer.clone() for buffer in network.buffers())])
-    for first, second in zip(*outcomes, strict=True):
-        torch.testing.assert_close(first, second)
+    for other in outcomes[1:]:
+        for first, second in zip(outcomes[0], other, strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
 
 
 def assert_no_frames_give_no_frames(network: AcousticNetwork) -> None:
@@ -103,6 +107,26 @@ def assert_sites_act(network: AcousticNetwork, units: Sequence[int]) -> None:
     plain = network(*example)
     with LhucAdapter.identity(network, sites).attached(network):
         assert torch.equal(network(*example), plain)
+    _assert_mixed_batch_equals_one_speaker_at_a_time(network, seen)
+
+
+def _assert_mixed_batch_equals_one_speaker_at_a_time(network: AcousticNetwork, sites: Sequence[Site]) -> None:
+    feats = torch.stack(speech(20, 20, seed=3))
+    generator = torch.Generator().manual_seed(5)
+    layouts = {site.name: site.layout for site in sites}
+    adapters = [
+        LhucAdapter({site.name: torch.randn(site.units, generator=generator) for site in sites}, layouts=layouts)
+        for _ in feats
+    ]
+    bank = SpeakerBank(sites)
+    for name, adapter in zip(("anna", "ben"), adapters, strict=True):
+        bank.put(name, adapter)
+    with bank.attached(network), bank.speakers(["anna", "ben"]):
+        mixed = network(feats)
+    assert not torch.allclose(mixed, network(feats), atol=1e-3)
+    for row, adapter in enumerate(adapters):
+        with adapter.attached(network):
+            torch.testing.assert_close(mixed[row], network(feats[row : row + 1])[0], rtol=1e-4, atol=1e-5)
 
 
 def assert_seed_decides(make: Callable[[int], AcousticNetwork]) -> None:

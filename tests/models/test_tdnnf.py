@@ -125,6 +125,19 @@ def test_a_step_is_that_of_the_paper() -> None:
     np.testing.assert_allclose(factor.weight.detach().flatten(1), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("longest", "share"), [(1.2, 1.0), (1.4, 0.5), (2.0, 0.25)])
+def test_steps_far_from_the_aim_are_shorter(longest: float, share: float) -> None:
+    """Rows with squared lengths 1, 1 and this: tr(P P^T) tr(I) / tr(P)^2 is 1.008, 1.028 and 1.125."""
+    factor = SemiOrthogonal(5, 3)
+    factor.draw(torch.Generator().manual_seed(0))
+    factor.weight.data[2].mul_(longest**0.5)
+    before = factor.matrix.clone()
+    factor.constrain()
+    alpha_square = (2 + longest**2) / (2 + longest)
+    steps = -share * 0.5 * (torch.tensor([1.0, 1.0, longest]) / alpha_square - 1)
+    torch.testing.assert_close(factor.matrix, before * (1 + steps)[:, None])
+
+
 @given(
     num_inputs=st.integers(1, 12),
     num_outputs=st.integers(1, 12),
