@@ -15,6 +15,7 @@ from lhuc_asr.files import read_json, write_json
 
 FORMAT_VERSION = 1
 _SUREST = 1e-4  # posteriors are kept that far from 0 and 1 before their log odds are taken
+_LEAST = 1e-6  # nothing is ever certain: one wrong certainty would cost infinitely many bits
 _PULL = 1e-2  # pseudo-count of a quadratic pull to the identity, so that few words cannot give an infinite slope
 _MAX_ITERATIONS = 50
 
@@ -41,7 +42,7 @@ class Calibration:
 
     def __call__(self, posteriors: NDArray[np.float64] | Sequence[float]) -> NDArray[np.float64]:
         """(N,) probabilities in (0, 1) for (N,) posteriors in [0, 1]."""
-        return _logistic(self.slope * _log_odds(posteriors) + self.offset)
+        return np.clip(_logistic(self.slope * _log_odds(posteriors) + self.offset), _LEAST, 1 - _LEAST)
 
     def save(self, path: Path) -> None:
         """Write the map as one JSON file."""

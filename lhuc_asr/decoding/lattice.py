@@ -92,8 +92,8 @@ class Lattice:
     def pruned(self, beam: float) -> Lattice:
         """The lattice without arcs whose best path is worse than the best of all by more than ``beam``."""
         costs, ends = self.costs(), self.final_costs()
-        before, after = _best_before(self.source, self.target, costs, self.num_states), np.array(ends)
-        _best_after(self.source, self.target, costs, after)
+        before = _best_before(self.source, self.target, costs, self.num_states)
+        after = best_after(self.source, self.target, costs, ends)
         kept = before[self.source] + costs + after[self.target] <= after[0] + beam
         final_kept = before + ends <= after[0] + beam
         return self._restricted(kept, np.where(final_kept, self.final_cost, np.float32(np.inf)))
@@ -144,11 +144,17 @@ def in_topological_order(lattice: Lattice, *, start: int = 0) -> Lattice:
         acoustic_cost=lattice.acoustic_cost[order],
         final_cost=lattice.final_cost[states],
     )
-    after = ordered.final_costs()
-    _best_after(ordered.source, ordered.target, ordered.costs(), after)
+    after = best_after(ordered.source, ordered.target, ordered.costs(), ordered.final_costs())
     if not np.isfinite(after[0]):
         raise DecodingError(f"the lattice of utterance {lattice.utterance!r} has no complete path")
     return ordered._restricted(np.isfinite(after[ordered.target]), ordered.final_cost)
+
+
+def best_after(source: NDArray[np.int32], target: NDArray[np.int32], costs: Costs, ends: Costs) -> Costs:
+    """(S,) cost of the best path from every state to an end; inf where there is none."""
+    after = np.array(ends)
+    _extend_back(source, target, costs, after)
+    return after
 
 
 def _frames_python(source: Any, target: Any, transition_id: Any, frame: Any) -> bool:
@@ -204,7 +210,7 @@ def _extend_best_python(source: Any, target: Any, costs: Any, before: Any) -> No
         before[target[arc]] = min(before[target[arc]], before[source[arc]] + costs[arc])
 
 
-def _best_after_python(source: Any, target: Any, costs: Any, after: Any) -> None:
+def _extend_back_python(source: Any, target: Any, costs: Any, after: Any) -> None:
     """``after`` comes with the final costs and leaves with the cost of the best path to an end."""
     for arc in range(len(source) - 1, -1, -1):
         after[source[arc]] = min(after[source[arc]], after[target[arc]] + costs[arc])
@@ -213,4 +219,4 @@ def _best_after_python(source: Any, target: Any, costs: Any, after: Any) -> None
 _frames: Any = numba.njit(cache=True)(_frames_python)
 _number_states: Any = numba.njit(cache=True)(_number_states_python)
 _extend_best: Any = numba.njit(cache=True)(_extend_best_python)
-_best_after: Any = numba.njit(cache=True)(_best_after_python)
+_extend_back: Any = numba.njit(cache=True)(_extend_back_python)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.decoding.lattice import Costs, best_after
 from lhuc_asr.errors import DecodingError
-from lhuc_asr.hmm.fst_arrays import FstArrays
 
 if TYPE_CHECKING:
     from lhuc_asr.decoding.lattice import Lattice
@@ -33,8 +37,9 @@ def nbest(
 ) -> tuple[Sentence, ...]:
     """The cheapest sentences, all different.
 
-    A raw lattice has thousands of paths for one sentence, which differ in times only, so it becomes an acceptor of
-    words first, with one path a sentence.
+    A raw lattice has thousands of paths for one sentence, which differ in times only. So beginnings of sentences are
+    extended word by word, each with all states that it can have reached, the one with the cheapest completion first.
+    The completion is known exactly, so only beginnings of the sentences in the list are ever extended.
 
     Args:
         lattice: of one utterance.
@@ -48,18 +53,10 @@ def nbest(
     Raises:
         DecodingError: ``num_sentences`` is below 1.
     """
-    import kaldifst
-
     if num_sentences < 1:
         raise DecodingError(f"a list of {num_sentences} sentences was asked for; there must be at least 1")
-    acceptor = _one_path_a_sentence(lattice, acoustic_scale, graph_scale)
-    # two at least: of a single path without arcs the conversion loses the cost
-    paths = kaldifst.convert_nbest_to_vector(kaldifst.shortest_path(acceptor, n=max(num_sentences, 2)))
-    sentences = []
-    for path in paths:
-        _, words, _, weight = kaldifst.get_linear_symbol_sequence(path)
-        sentences.append(Sentence(tuple(word for word in words if word), weight.value))
-    return tuple(sorted(sentences, key=lambda sentence: (sentence.cost, sentence.words))[:num_sentences])
+    costs, ends = lattice.costs(acoustic_scale, graph_scale), lattice.final_costs(graph_scale)
+    return tuple(islice(_sentences(_Extension(lattice, costs, ends)), num_sentences))
 
 
 def sentence_posteriors(sentences: tuple[Sentence, ...]) -> NDArray[np.float64]:
@@ -69,20 +66,77 @@ def sentence_posteriors(sentences: tuple[Sentence, ...]) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(), np.float64)
 
 
-def _one_path_a_sentence(lattice: Lattice, acoustic_scale: float | None, graph_scale: float) -> Any:
-    """A deterministic acceptor of words; its costs are those of the cheapest paths."""
-    import kaldifst
+def _sentences(extension: _Extension) -> Iterator[Sentence]:
+    """All sentences by rising cost, worked out while they are asked for."""
+    numbers = count()  # so that beginnings of equal cost are never compared
+    start = np.zeros(1, np.int64), np.zeros(1)
+    waiting: list[Any] = [(extension.after[0], next(numbers), (), start)]
+    while waiting:
+        cost, _, words, reached = heapq.heappop(waiting)
+        if reached is None:
+            yield Sentence(words, float(cost))
+            continue
+        end, following = extension.of(*reached)
+        if np.isfinite(end):
+            heapq.heappush(waiting, (end, next(numbers), words, None))
+        for word, states, costs in following:
+            best = float((costs + extension.after[states]).min())
+            heapq.heappush(waiting, (best, next(numbers), (*words, word), (states, costs)))
 
-    arrays = FstArrays(
-        start=0,
-        final_cost=lattice.final_costs(graph_scale).astype(np.float32),
-        source=lattice.source,
-        ilabel=lattice.word,
-        olabel=lattice.word,
-        cost=lattice.costs(acoustic_scale, graph_scale).astype(np.float32),
-        target=lattice.target,
-    )
-    acceptor = arrays.to_fst()
-    is_partial = kaldifst.determinize_star(acceptor)
-    assert not is_partial
-    return acceptor
+
+class _Extension:
+    """From the states that a beginning can have reached to those after one more word."""
+
+    def __init__(self, lattice: Lattice, costs: Costs, ends: Costs) -> None:
+        self.after = best_after(lattice.source, lattice.target, costs, ends)
+        self._first = np.searchsorted(lattice.source, np.arange(lattice.num_states + 1))
+        self._target, self._word, self._costs, self._ends = lattice.target, lattice.word, costs, ends
+        self._best = np.full(lattice.num_states, np.inf)
+
+    def of(self, states: NDArray[np.int64], costs: Costs) -> tuple[float, list[tuple[int, NDArray[np.int64], Costs]]]:
+        """Cost of ending without another word; word, states and costs of every word that can follow."""
+        end, arcs, reached = _until_words(
+            self._first, self._target, self._word, self._costs, self._ends, self._best, states, costs
+        )
+        words, targets = self._word[arcs], self._target[arcs].astype(np.int64)
+        order = np.lexsort((reached, targets, words))
+        words, targets, reached = words[order], targets[order], reached[order]
+        is_best = np.ones(len(order), np.bool_)
+        is_best[1:] = (np.diff(words) != 0) | (np.diff(targets) != 0)
+        words, targets, reached = words[is_best], targets[is_best], reached[is_best]
+        bounds = np.flatnonzero(np.diff(words, prepend=0, append=0))
+        spans = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+        return end, [(int(words[a]), targets[a:b], reached[a:b]) for a, b in spans]
+
+
+def _until_words_python(
+    first: Any, target: Any, word: Any, costs: Any, ends: Any, best: Any, states: Any, reached: Any
+) -> Any:
+    """Follow arcs without words: cheapest end, arcs with words that are met, and what their paths cost.
+
+    ``best`` (S,) is scratch space, inf before and afterwards.
+    """
+    end = np.inf
+    arcs, totals = [np.int64(0) for _ in range(0)], [np.float64(0) for _ in range(0)]
+    last = np.int64(0)
+    for index in range(len(states)):
+        best[states[index]] = min(best[states[index]], reached[index])
+        last = max(last, states[index])
+    state = states.min()
+    while state <= last:
+        cost = best[state]
+        best[state] = np.inf
+        if cost < np.inf:
+            end = min(end, cost + ends[state])
+            for arc in range(first[state], first[state + 1]):
+                if word[arc] > 0:
+                    arcs.append(np.int64(arc))
+                    totals.append(cost + costs[arc])
+                else:
+                    best[target[arc]] = min(best[target[arc]], cost + costs[arc])
+                    last = max(last, np.int64(target[arc]))
+        state += 1
+    return end, np.array(arcs), np.array(totals)
+
+
+_until_words: Any = numba.njit(cache=True)(_until_words_python)

@@ -77,9 +77,18 @@ def test_nbest_is_sorted_distinct_and_complete(lattice, num_sentences, scale):
     assert len({sentence.words for sentence in found}) == len(found)
     costs = [sentence.cost for sentence in found]
     assert costs == sorted(costs)
-    np.testing.assert_allclose(costs, sorted(best.values())[: len(found)], atol=2e-2)
+    np.testing.assert_allclose(costs, sorted(best.values())[: len(found)], atol=1e-9)
     for sentence in found:
-        assert sentence.cost == pytest.approx(best[sentence.words], abs=2e-2)
+        assert sentence.cost == pytest.approx(best[sentence.words], abs=1e-9)
+
+
+def test_a_list_of_a_long_lattice_needs_no_list_of_all_its_sentences():
+    """Forty words with three choices each: more sentences than could ever be written out."""
+    arcs = [(k, k + 1, 1, word, 0.1 * word + 0.001 * k, 0.0) for k in range(40) for word in (1, 2, 3)]
+    found = nbest(lattice_of(arcs, {40: 0.0}), 50)
+    assert len({sentence.words for sentence in found}) == 50
+    assert found[0].words == (1,) * 40
+    assert sum(2 in sentence.words and 3 not in sentence.words for sentence in found) >= 40
 
 
 def test_an_empty_list_is_refused():
