@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt, adapt_group
 from lhuc_asr.errors import ModelError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
@@ -104,6 +106,7 @@ def assert_sites_act(network: AcousticNetwork, units: Sequence[int]) -> None:
     for chosen in (sites, seen):
         prove_sites_act(network, chosen, example)
         prove_gradient(network, chosen, example)
+    prove_sites_act(network, sites, torch.randn(1, 16, DIM, generator=torch.Generator().manual_seed(1)))
     plain = network(*example)
     with LhucAdapter.identity(network, sites).attached(network):
         assert torch.equal(network(*example), plain)
@@ -127,6 +130,29 @@ def _assert_mixed_batch_equals_one_speaker_at_a_time(network: AcousticNetwork, s
     for row, adapter in enumerate(adapters):
         with adapter.attached(network):
             torch.testing.assert_close(mixed[row], network(feats[row : row + 1])[0], rtol=1e-4, atol=1e-5)
+
+
+def assert_speakers_learn(network: AcousticNetwork) -> None:
+    """From windows, side by side what each learns alone, whatever is the lowest site; the objective falls."""
+    network.eval().requires_grad_(False)
+    speakers = [_speaker_with_targets(seed, network) for seed in range(2)]
+    config = AdaptConfig(batch_size=8)
+    for layers in ([], [1], [2]):
+        sites = choose_sites(network, network.adaptation_sites, layers)
+        together, alone = ([LhucAdapter.identity(network, sites) for _ in speakers] for _ in range(2))
+        reports = adapt_group(network, together, speakers, config)
+        for report, adapter, own, speaker in zip(reports, together, alone, speakers, strict=True):
+            assert isinstance(report, UpdateReport) and report.objective_after < report.objective_before
+            adapt(network, own, speaker.frames, speaker.targets, config)
+            for name, r in adapter.r.items():
+                torch.testing.assert_close(r, own.r[name], rtol=0, atol=1e-5)
+
+
+def _speaker_with_targets(seed: int, network: AcousticNetwork) -> SpeakerFrames:
+    feats = [matrix.numpy() for matrix in speech(20, 7 + 5 * seed, seed=seed)]
+    frames = SplicedFrames(feats, network.context)
+    generator = torch.Generator().manual_seed(seed)
+    return SpeakerFrames(frames, torch.randint(network.num_outputs, (frames.num_frames,), generator=generator))
 
 
 def assert_seed_decides(make: Callable[[int], AcousticNetwork]) -> None:

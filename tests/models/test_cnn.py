@@ -19,6 +19,7 @@ from network_promises import (
     assert_seed_decides,
     assert_signals_and_gradients_pass,
     assert_sites_act,
+    assert_speakers_learn,
     assert_windows_equal_whole_utterances,
     speech,
 )
@@ -91,6 +92,10 @@ def test_it_can_be_divided_above_every_layer() -> None:
     network = small(dropout=0.2)
     assert_can_be_divided_at(network, network.adaptation_sites)
     assert network.output_of("layers.0.activation", torch.zeros(4, 3, DIM)).shape == (4, 5, 3)
+
+
+def test_speakers_learn_from_windows() -> None:
+    assert_speakers_learn(small(batch_norm=True))
 
 
 def test_seed_decides() -> None:

@@ -18,6 +18,7 @@ from network_promises import (
     assert_seed_decides,
     assert_signals_and_gradients_pass,
     assert_sites_act,
+    assert_speakers_learn,
     assert_windows_equal_whole_utterances,
     speech,
 )
@@ -65,6 +66,10 @@ def test_it_can_be_divided_above_every_layer() -> None:
     network = small(dropout=0.2)
     assert_can_be_divided_at(network, network.adaptation_sites)
     assert network.plain_layers_above("layers.0.activation") is None
+
+
+def test_speakers_learn_from_windows() -> None:
+    assert_speakers_learn(small())
 
 
 def test_seed_decides() -> None:

@@ -23,6 +23,7 @@ from network_promises import (
     assert_seed_decides,
     assert_signals_and_gradients_pass,
     assert_sites_act,
+    assert_speakers_learn,
     assert_windows_equal_whole_utterances,
     speech,
 )
@@ -154,6 +155,11 @@ def test_units_are_sites(subsampling: int) -> None:
 def test_it_can_be_divided_above_every_layer(dilations: list[int], subsampling: int) -> None:
     network = small(dilations=dilations, subsampling=subsampling, dropout=0.2)
     assert_can_be_divided_at(network, network.adaptation_sites)
+
+
+def test_speakers_learn_from_windows() -> None:
+    assert_speakers_learn(small(dilations=[1, 3, 3], subsampling=3))
+    assert_speakers_learn(small())
 
 
 def test_seed_decides() -> None:

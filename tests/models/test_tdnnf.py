@@ -22,6 +22,7 @@ from network_promises import (
     assert_seed_decides,
     assert_signals_and_gradients_pass,
     assert_sites_act,
+    assert_speakers_learn,
     assert_windows_equal_whole_utterances,
     speech,
 )
@@ -188,6 +189,10 @@ def test_dropout_is_shared_by_the_frames_of_an_utterance() -> None:
     assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4
     assert abs(float(factors.mean()) - 1) < 0.02
     assert torch.equal(dropout.eval()(ones), ones)
+
+
+def test_speakers_learn_from_windows() -> None:
+    assert_speakers_learn(small(dilations=[1, 3, 3], subsampling=3))
 
 
 def test_seed_decides() -> None:
