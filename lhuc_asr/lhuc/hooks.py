@@ -88,12 +88,17 @@ class ScaleHook(OfOneBlock):
         self.in_place = in_place or multiply
         self.has_run = self.is_at_work = False
 
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """The output, scaled; torch calls this after the layer."""
+    def __call__(self, layer: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> Any:
+        """The output, scaled; torch calls this after the layer.
+
+        Keyword arguments come before the output, except while another thread is just registering the hook.
+        """
+        *kwargs, output = kwargs_and_output
         if not torch.compiler.is_compiling() and self._keeps_out():
             return output
         self.has_run = self.is_at_work = True
-        scaled = self._scaled(layer, output, self.in_place if is_free(layer, args, kwargs, output) else self.multiply)
+        in_place = bool(kwargs) and is_free(layer, args, kwargs[0], output)
+        scaled = self._scaled(layer, output, self.in_place if in_place else self.multiply)
         self.is_at_work = False
         return scaled
 
