@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -77,12 +77,13 @@ class SpeakerGroup:
         self._generators = [torch.Generator().manual_seed(seed) for _ in adapters]
         self._tables = {name: torch.stack([adapter.r[name].detach() for adapter in adapters]) for name in adapters[0].r}
 
-    def sweep(self, places: Sequence[int], *, lr: float, batch_size: int) -> list[float]:
+    def sweep(self, places: Sequence[int], *, lr_at: Callable[[float], float], batch_size: int) -> list[float]:
         """Pass over all frames of some speakers once, each speaker's in an order of its own.
 
         Args:
             places: who takes part.
-            lr: step of plain gradient descent on each speaker's mean cross-entropy.
+            lr_at: step of plain gradient descent on each speaker's mean cross-entropy, by the share of the sweep (0 to
+                1) that the speaker has behind.
             batch_size: frames of each speaker in a step.
 
         Returns:
@@ -90,15 +91,16 @@ class SpeakerGroup:
         """
         orders = {place: torch.randperm(self.sizes[place], generator=self._generators[place]) for place in places}
         totals = _Totals(self.sizes)
-        for batch in joint_minibatches(orders, batch_size):
+        for step, batch in enumerate(joint_minibatches(orders, batch_size)):
             which = self._which(batch)
+            lrs = [lr_at(step / -(-self.sizes[place] // batch_size)) for place in batch.speakers]
             r = {name: _rows_of(table, which).requires_grad_() for name, table in self._tables.items()}
             with torch.enable_grad():
                 factors = {name: amplitude(values, self._kind) for name, values in r.items()}
             losses, by_factors = self._objective.losses_and_gradients(self._frames.take(batch), _detached(factors))
             gradients = torch.autograd.grad(list(factors.values()), list(r.values()), by_factors)
             for table, gradient in zip(self._tables.values(), gradients, strict=True):
-                _descend(table, which, gradient, lr)
+                _descend(table, which, gradient, lrs)
             totals.add(batch, losses)
         return totals.means()
 
@@ -150,8 +152,12 @@ def _rows_of(table: Tensor, which: Tensor | None) -> Tensor:
     return table.detach() if which is None else table.index_select(0, which)
 
 
-def _descend(table: Tensor, which: Tensor | None, gradient: Tensor, lr: float) -> None:
-    """One step of plain gradient descent for the speakers who take part, each by its own row."""
+def _descend(table: Tensor, which: Tensor | None, gradient: Tensor, lrs: Sequence[float]) -> None:
+    """One step of plain gradient descent for the speakers who take part, each by its own row and length."""
+    lr = lrs[0]
+    if len(set(lrs)) > 1:
+        gradient = gradient * gradient.new_tensor(lrs).view(-1, *[1] * (gradient.ndim - 1))
+        lr = 1.0
     if which is None:
         table.sub_(gradient, alpha=lr)
     else:

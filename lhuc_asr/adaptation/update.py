@@ -28,7 +28,7 @@ class Supervision(Enum):
 
 
 class StepSchedule(Enum):
-    """How long the steps of later sweeps are: all alike, or falling evenly from ``lr`` to ``lr / num_epochs``."""
+    """How long later steps are: all alike, or falling evenly from ``lr`` at the first to 0 after the last."""
 
     constant = "constant"
     linear = "linear"
@@ -40,7 +40,7 @@ class AdaptConfig:
 
     Attributes:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
-        schedule: how long the steps of later sweeps are; linear takes the noise of single minibatches out of the end.
+        schedule: how long later steps are; linear takes the noise of single minibatches out of the end.
         num_epochs: sweeps over the speaker's frames.
         precision: of the matrix products. bfloat16 is three times faster on processors with AMX and changes derivatives
             by about 1 %; auto takes it where it is fast, so that results depend on the machine.
@@ -72,10 +72,9 @@ class AdaptConfig:
         if self.min_seconds < 0:
             raise ConfigError(f"adapt.min_seconds must not be negative, got {self.min_seconds}")
 
-    def lr_of(self, epoch: int) -> float:
-        """Step of a sweep, counted from 0."""
-        share = 1 - epoch / self.num_epochs if self.schedule is StepSchedule.linear else 1.0
-        return self.lr * share
+    def lr_after(self, num_sweeps: float) -> float:
+        """Step when that many sweeps, and parts of one, are done."""
+        return self.lr * (1 - num_sweeps / self.num_epochs) if self.schedule is StepSchedule.linear else self.lr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,14 +174,19 @@ def _courses(group: SpeakerGroup, config: AdaptConfig) -> list[_Course]:
     """Learn; those whose objective is not finite from the beginning do not take part."""
     before = group.measure()
     going = [place for place, value in enumerate(before) if math.isfinite(value)]
-    epochs = [
-        group.sweep(going, lr=config.lr_of(epoch), batch_size=config.batch_size) for epoch in range(config.num_epochs)
-    ]
+    epochs = [_sweep(group, going, config, epoch) for epoch in range(config.num_epochs)]
     group.store(going)
     after = group.measure()
     return [
         _Course(before[place], tuple(epoch[place] for epoch in epochs), after[place]) for place in range(len(before))
     ]
+
+
+def _sweep(group: SpeakerGroup, going: Sequence[int], config: AdaptConfig, epoch: int) -> list[float]:
+    def lr_at(share: float) -> float:
+        return config.lr_after(epoch + share)
+
+    return group.sweep(going, lr_at=lr_at, batch_size=config.batch_size)
 
 
 def _outcome(course: _Course, config: AdaptConfig, seconds: Seconds) -> UpdateReport | SpeakerError:

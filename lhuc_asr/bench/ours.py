@@ -55,7 +55,7 @@ def _updates_alone(
     places = range(len(speakers))
     with opened_group(network, adapters, speakers, seed=config.seed, precision=config.precision) as group:
         for _ in range(config.num_epochs):
-            group.sweep(places, lr=config.lr, batch_size=config.batch_size)
+            group.sweep(places, lr_at=lambda _: config.lr, batch_size=config.batch_size)
         group.store(places)
 
 

@@ -111,23 +111,18 @@ def test_settings_that_cannot_work(wrong):
         AdaptConfig(**wrong)
 
 
-def test_a_linear_schedule_falls_to_a_last_short_step():
+def test_a_linear_schedule_falls_to_nothing():
     config = AdaptConfig(lr=2.0, num_epochs=4, schedule=StepSchedule.linear)
-    assert [config.lr_of(epoch) for epoch in range(4)] == pytest.approx([2.0, 1.5, 1.0, 0.5])
-    assert [AdaptConfig(lr=2.0).lr_of(epoch) for epoch in range(3)] == [2.0, 2.0, 2.0]
+    assert [config.lr_after(sweeps) for sweeps in (0, 0.5, 1, 3.75)] == pytest.approx([2.0, 1.75, 1.5, 0.125])
+    assert [AdaptConfig(lr=2.0).lr_after(sweeps) for sweeps in (0, 2.5)] == [2.0, 2.0]
 
 
-def test_a_schedule_is_a_sweep_of_each_step(network, frames):
+def test_a_schedule_gives_every_step_its_length(network, frames):
     together = fresh(network)
-    adapt(
-        network,
-        together,
-        frames,
-        TARGETS,
-        AdaptConfig(lr=0.8, num_epochs=2, batch_size=51, schedule=StepSchedule.linear),
-    )
+    config = AdaptConfig(lr=0.8, num_epochs=2, batch_size=51, schedule=StepSchedule.linear)
+    adapt(network, together, frames, TARGETS, config)
     one_by_one = fresh(network)
-    for lr in (0.8, 0.4):
+    for lr in (0.8, 0.4):  # one minibatch a sweep
         adapt(network, one_by_one, frames, TARGETS, AdaptConfig(lr=lr, num_epochs=1, batch_size=51))
     for r, other in zip(together.parameters(), one_by_one.parameters(), strict=True):
         torch.testing.assert_close(r, other)

@@ -15,7 +15,7 @@ from torch.nn.functional import nll_loss
 
 from lhuc_asr.adaptation.group import opened_group
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt, adapt_group
+from lhuc_asr.adaptation.update import AdaptConfig, StepSchedule, UpdateReport, adapt, adapt_group
 from lhuc_asr.errors import SiteError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
@@ -69,12 +69,15 @@ def descend_plainly(network: Dnn, adapter: LhucAdapter, speaker: SpeakerFrames, 
     generator = torch.Generator().manual_seed(config.seed)
     with adapter.attached(network):
         objective = [nll_loss(network.forward_windows(windows), targets).item()]
-        for _ in range(config.num_epochs):
-            for batch in torch.split(torch.randperm(len(targets), generator=generator), config.batch_size):
+        orders = [torch.randperm(len(targets), generator=generator) for _ in range(config.num_epochs)]
+        batches = [batch for order in orders for batch in torch.split(order, config.batch_size)]
+        with torch.enable_grad():
+            for step, batch in enumerate(batches):
+                share = 1 - step / len(batches) if config.schedule is StepSchedule.linear else 1
                 loss = nll_loss(network.forward_windows(windows[batch]), targets[batch])
                 gradients = torch.autograd.grad(loss, adapter.parameters())
                 for r, gradient in zip(adapter.parameters(), gradients, strict=True):
-                    r.data -= config.lr * gradient
+                    r.data -= config.lr * share * gradient
         return [*objective, nll_loss(network.forward_windows(windows), targets).item()]
 
 
@@ -98,6 +101,7 @@ def assert_same_report(report: UpdateReport | SpeakerError, other: UpdateReport 
     activation=st.sampled_from(Activation),
     layers=st.sampled_from([(), (1,), (3,), (1, 3), (2, 3), ("layers.1.linear",), ("layers.1", "layers.2")]),
     batch_norm=st.booleans(),
+    schedule=st.sampled_from(StepSchedule),
     seed=st.integers(0, 9),
 )
 @settings(max_examples=60)
@@ -108,10 +112,12 @@ def test_everybody_learns_in_company_what_is_learnt_alone(
     activation: Activation,
     layers: tuple[int | str, ...],
     batch_norm: bool,
+    schedule: StepSchedule,
     seed: int,
 ) -> None:
     network = network_of(activation=activation, batch_norm=batch_norm, dropout=0.5)
-    config = AdaptConfig(lr=0.8 if activation is Activation.sigmoid else 0.1, batch_size=batch_size, seed=seed)
+    lr = 0.8 if activation is Activation.sigmoid else 0.1
+    config = AdaptConfig(lr=lr, schedule=schedule, batch_size=batch_size, seed=seed)
     speakers = [speaker_of(place, size) for place, size in enumerate(num_frames)]
     together, alone, plain = (adapters_of(network, len(speakers), layers=layers, kind=kind) for _ in range(3))
     reports = adapt_group(network, together, speakers, config)
@@ -241,7 +247,7 @@ def test_time_is_shared_by_frames() -> None:
 def test_sweeps_alone_move_those_who_take_part_and_nobody_else() -> None:
     network, adapters = network_of(), adapters_of(network_of(), 3)
     with opened_group(network, adapters, [speaker_of(place, 20) for place in range(3)]) as group:
-        means = group.sweep([2, 0], lr=0.8, batch_size=8)
+        means = group.sweep([2, 0], lr_at=lambda _: 0.8, batch_size=8)
         group.store([0, 1, 2])
     assert [mean > 0 for mean in means] == [True, False, True]
     moved = [any(bool(r.detach().any()) for r in adapter.r.values()) for adapter in adapters]
