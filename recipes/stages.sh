@@ -44,7 +44,7 @@ stage_number() { # a stage's number, from its number or its name
 
 show_help() {
   sed -nE '2,/^[^#]/s/^# ?//p' "$recipe/run.sh"
-  echo "options: --stage N|NAME  --stop-stage N|NAME  --out DIR  $(printf -- '--%s VALUE  ' $1)key=value ..."
+  echo "options: --stage N|NAME  --stop-stage N|NAME  --out DIR  $(for name in $1; do printf -- '--%s VALUE  ' "$name"; done)key=value ..."
   echo "stages:  $(list_stages | paste -sd, | sed 's/,/, /g')"
 }
 

@@ -55,7 +55,7 @@ if stage 6 sweep; then # on dev alone: amplitudes, layers, epochs
   }
   for protocol in two_pass enrolment; do
     sweep "epochs_$protocol" protocol=$protocol lhuc.amplitude=exp,sigmoid2,identity,relu adapt.num_epochs=1,2,3,5
-    sweep "layers_$protocol" protocol=$protocol "lhuc.layers=[],[1],[2],[3],[4],[5],[1,2],[1,2,3]"
+    sweep "layers_$protocol" protocol=$protocol "lhuc.layers=[],[1],[2],[3],[4],[5],[6],[1,2],[1,2,3],[1,2,3,4]"
   done
 fi
 
