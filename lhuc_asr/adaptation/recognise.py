@@ -15,7 +15,8 @@ from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.errors import DecodingError, ProfileError
 from lhuc_asr.parallel import one_thread
-from lhuc_asr.profiles.format import Profile, load_profile, profile_path
+from lhuc_asr.profiles.profile import Profile
+from lhuc_asr.profiles.store import ProfileStore
 from lhuc_asr.progress import track
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.recognise import decoder_of
@@ -37,37 +38,36 @@ class Recognition:
 
 
 @dataclass(frozen=True)
-class ProfileFolder:
-    """The profiles of several speakers in one directory, all of one model.
+class KnownProfiles:
+    """The profiles of several speakers from one store, all of one model.
 
     Attributes:
-        directory: where ``lhuc-adapt`` put them.
+        path: of the store; the folder to which ``lhuc-adapt`` writes is one.
         fingerprint: of the model.
         profiles: speaker -> profile, of those who have one.
     """
 
-    directory: Path
+    path: Path
     fingerprint: str
     profiles: Mapping[str, Profile] = field(default_factory=dict)
 
     @staticmethod
-    def open(directory: Path, speakers: tuple[str, ...], *, fingerprint: str) -> ProfileFolder:
+    def open(path: Path, speakers: tuple[str, ...], *, fingerprint: str) -> KnownProfiles:
         """Load the profiles of these speakers, as far as there are any.
 
         Raises:
-            ProfileError: there is no such directory or not one profile of theirs in it, or a profile is damaged, of a
-                newer format, or of another model.
+            ProfileError: there is no such store or not one profile of theirs in it, or a profile is damaged, of a newer
+                format, or of another model.
         """
-        if not directory.is_dir():
-            raise ProfileError(f"there is no directory of profiles '{directory}'")
-        paths = {speaker: profile_path(directory, speaker) for speaker in speakers}
-        found = {name: load_profile(path, fingerprint=fingerprint) for name, path in paths.items() if path.exists()}
+        store = ProfileStore.open(path, fingerprint=fingerprint)
+        found = {speaker: store.get(speaker) for speaker in speakers if speaker in store}
+        store.close()
         if not found:
-            inside = directory / "profiles"
+            inside = path / "profiles"
             advice = f"; try '{inside}'" if inside.is_dir() else ""
             names = ", ".join(map(repr, speakers[:3])) + (", ..." if len(speakers) > 3 else "")
-            raise ProfileError(f"'{directory}' holds no profile of any speaker asked for ({names}){advice}")
-        return ProfileFolder(directory, fingerprint, found)
+            raise ProfileError(f"'{path}' holds no profile of any speaker asked for ({names}){advice}")
+        return KnownProfiles(path, fingerprint, found)
 
     def manifest(self) -> dict[str, str]:
         """Speaker -> SHA-256 of the profile, of all that decides how the speaker is recognised."""

@@ -12,7 +12,7 @@ from lhuc_asr.cli._model import open_model
 from lhuc_asr.cli._speech import add_speech, chosen_speech, usable_speech
 
 if TYPE_CHECKING:
-    from lhuc_asr.adaptation.recognise import ProfileFolder, Recognition
+    from lhuc_asr.adaptation.recognise import KnownProfiles, Recognition
     from lhuc_asr.system.corpus import UsableSpeech
     from lhuc_asr.system.model_directory import AcousticSystem
 
@@ -25,7 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_speech(
         parser, data="the speech", out="where the words go", keep_going="leave out utterances whose audio is bad"
     )
-    parser.add_argument("--profiles", metavar="DIR", type=Path, help="profiles of lhuc-adapt, used speaker by speaker")
+    parser.add_argument(
+        "--profiles", metavar="STORE", type=Path, help="profiles of lhuc-adapt, used speaker by speaker"
+    )
     add_overrides(parser, such_as="decoding.beam=16 or decoding=fast")
     return parser
 
@@ -39,26 +41,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lhuc_asr.decoding.hypothesis import write_hypotheses
 
     manifest = chosen_speech(args, all_by_default=True)
-    folder = _profiles(args, system, manifest.speakers)
+    known = _profiles(args, system, manifest.speakers)
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
     _check_usable(args, speech)
-    found = recognise(system, speech.feats, manifest.speaker_of, folder.profiles, num_jobs=config.runtime.jobs)
+    found = recognise(system, speech.feats, manifest.speaker_of, known.profiles, num_jobs=config.runtime.jobs)
     write_hypotheses(args.out, found.hypotheses.values())
-    _report(args, system, folder, speech, found)
+    _report(args, system, known, speech, found)
     return SOME_FAILED if found.failed else OK
 
 
-def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[str, ...]) -> ProfileFolder:
+def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[str, ...]) -> KnownProfiles:
     """Profiles of the chosen speakers; the speakers without one are told."""
-    from lhuc_asr.adaptation.recognise import ProfileFolder
+    from lhuc_asr.adaptation.recognise import KnownProfiles
 
     if args.profiles is None:
-        return ProfileFolder(Path(), system.fingerprint)
-    folder = ProfileFolder.open(args.profiles, speakers, fingerprint=system.fingerprint)
-    if without := [speaker for speaker in speakers if speaker not in folder.profiles]:
+        return KnownProfiles(Path(), system.fingerprint)
+    known = KnownProfiles.open(args.profiles, speakers, fingerprint=system.fingerprint)
+    if without := [speaker for speaker in speakers if speaker not in known.profiles]:
         print(f"speaker-independent, for want of a profile: {', '.join(without)}")
-    return folder
+    return known
 
 
 def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
@@ -77,7 +79,7 @@ def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
 
 
 def _report(
-    args: argparse.Namespace, system: AcousticSystem, folder: ProfileFolder, speech: UsableSpeech, found: Recognition
+    args: argparse.Namespace, system: AcousticSystem, known: KnownProfiles, speech: UsableSpeech, found: Recognition
 ) -> None:
     """The page that names what was used, and what was found for people."""
     from lhuc_asr.files import write_json
@@ -87,7 +89,7 @@ def _report(
 
     page = {
         "model_fingerprint": system.fingerprint,
-        "profiles": folder.manifest(),
+        "profiles": known.manifest(),
         "decoding": to_plain(system.decoding),
         "failed_utterances": {**speech.unusable, **found.failed},
         "real_time_factor": found.speed.real_time_factor,

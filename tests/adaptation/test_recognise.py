@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lhuc_asr.adaptation import recognise as module
-from lhuc_asr.adaptation.recognise import ProfileFolder, recognise
+from lhuc_asr.adaptation.recognise import KnownProfiles, recognise
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.errors import DecodingError, ProfileError
 from lhuc_asr.lhuc.amplitude import Amplitude
@@ -30,24 +30,24 @@ def profile(speaker: str, value: float = 1.0) -> Profile:
 @pytest.mark.parametrize("speaker", ["../../x", "a b", "12_3", "José"])
 def test_profiles_are_found_by_any_id_and_named_by_content(speaker: str, tmp_path: Path) -> None:
     save_profile(profile(speaker), tmp_path)
-    folder = ProfileFolder.open(tmp_path, (speaker, "nobody"), fingerprint=FINGERPRINT)
+    folder = KnownProfiles.open(tmp_path, (speaker, "nobody"), fingerprint=FINGERPRINT)
     assert list(folder.profiles) == [speaker]
     assert folder.manifest() == {speaker: profile(speaker).sha256}
     assert folder.manifest() != {speaker: profile(speaker, 0.5).sha256}
 
 
 def test_a_folder_without_a_profile_of_these_speakers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match="there is no directory of profiles"):
-        ProfileFolder.open(tmp_path / "none", ("a",), fingerprint=FINGERPRINT)
+    with pytest.raises(ProfileError, match="there is no profile store"):
+        KnownProfiles.open(tmp_path / "none", ("a",), fingerprint=FINGERPRINT)
     save_profile(profile("b"), tmp_path / "profiles")
     with pytest.raises(ProfileError, match=r"no profile of any speaker asked for \('a'\); try '.*/profiles'"):
-        ProfileFolder.open(tmp_path, ("a",), fingerprint=FINGERPRINT)
+        KnownProfiles.open(tmp_path, ("a",), fingerprint=FINGERPRINT)
 
 
 def test_a_profile_of_another_model_is_refused(tmp_path: Path) -> None:
     save_profile(profile("a"), tmp_path)
     with pytest.raises(ProfileError, match="was learnt for model ffffffffffff, this model is 000000000000"):
-        ProfileFolder.open(tmp_path, ("a",), fingerprint="0" * 64)
+        KnownProfiles.open(tmp_path, ("a",), fingerprint="0" * 64)
 
 
 class SumDecoder:

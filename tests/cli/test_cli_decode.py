@@ -84,7 +84,7 @@ def test_profiles_that_cannot_be_meant_are_refused(
     assert f"holds no profile of any speaker asked for ('12_3', 'José', 'eve'); try '{adapted.out / 'profiles'}'" in err
     code, _, err = run(main, world.command(tmp_path / "out", "--profiles", "/no/such/place"))
     assert code == 2
-    assert "there is no directory of profiles '/no/such/place'" in err
+    assert "there is no profile store '/no/such/place'" in err
 
 
 def test_speakers_are_chosen(world: TinyWorld, tmp_path: Path, run: Run) -> None:

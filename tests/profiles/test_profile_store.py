@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import FINGERPRINT, KINDS, bytes_of, new_store, profile, value_of
 
-from lhuc_asr.adaptation.recognise import ProfileFolder
+from lhuc_asr.adaptation.recognise import KnownProfiles
 from lhuc_asr.errors import ProfileError, SpeakerError
 from lhuc_asr.profiles import store as module
 from lhuc_asr.profiles.format import load_profile, profile_path, save_profile
@@ -232,7 +232,7 @@ def test_a_folder_of_lhuc_adapt_is_a_store_and_lhuc_decode_reads_the_current_ver
     assert [(version.number, version.is_current) for version in store.versions("0024")] == [(1, True)]
     assert {path.name for path in tmp_path.iterdir()} == before
     assert store.put(profile("0024", 2)) == 2
-    folder = ProfileFolder.open(tmp_path, ("0024", "../x"), fingerprint=FINGERPRINT)
+    folder = KnownProfiles.open(tmp_path, ("0024", "../x"), fingerprint=FINGERPRINT)
     assert {who: value_of(found) for who, found in folder.profiles.items()} == {"0024": 2, "../x": 1}
     store.rollback("0024", to=1)
     assert value_of(load_profile(profile_path(tmp_path, "0024"), fingerprint=FINGERPRINT)) == 1
@@ -314,3 +314,11 @@ def test_threads_and_forked_processes_share_a_store(store):
     assert os.waitpid(child, 0)[1] == 0
     assert store.numbers("0").all == (1, 2)
     assert all(store.numbers(str(number)).all == (1, 2, 3, 4, 5) for number in range(1, 5))
+
+
+def test_lhuc_decode_reads_sqlite_too(tmp_path):
+    store = ProfileStore.open(tmp_path / "all.sqlite", create=True)
+    store.put(profile("0024", 2))
+    store.close()
+    known = KnownProfiles.open(tmp_path / "all.sqlite", ("0024", "0025"), fingerprint=FINGERPRINT)
+    assert {who: value_of(found) for who, found in known.profiles.items()} == {"0024": 2}
