@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -75,12 +76,23 @@ _function: Callable[[Any], Any] | None = None
 
 
 def _start_worker() -> None:
-    import signal
     import sys
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@contextmanager
+def _sigint_waits() -> Iterator[None]:
+    """Let Ctrl-C wait while a worker may be forked: it must not hit the worker before that has learnt to ignore it."""
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _call(item: Any) -> Any:
@@ -109,7 +121,8 @@ def map_in_processes(
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
-            waiting.append(executor.submit(_call, item))
+            with _sigint_waits():
+                waiting.append(executor.submit(_call, item))
             if len(waiting) >= num_jobs * ahead:
                 yield waiting.popleft().result()
         while waiting:
