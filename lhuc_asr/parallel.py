@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import resource
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -87,7 +87,6 @@ def _start_worker() -> None:
 @contextmanager
 def _sigint_waits() -> Iterator[None]:
     """Let Ctrl-C wait while a worker may be forked: it must not hit the worker before that has learnt to ignore it."""
-
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
