@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhuc_asr.errors import ConfigError
+from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.dnn import Activation, Dnn, DnnConfig
 
@@ -97,6 +97,57 @@ def test_a_deep_network_passes_signals_and_gradients(activation: Activation) -> 
     log_probs[:, 0].mean().backward()
     norms = [network.get_parameter(f"layers.{layer}.linear.weight").grad.norm() for layer in range(6)]
     assert min(norms) > 0.02 * max(norms), "no layer starves"
+
+
+def trained(**settings: object) -> Dnn:
+    """A network whose normalisations have seen something."""
+    network = small(**settings)
+    network.train()(2 * torch.randn(1, 50, 4) + 1)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("activation", list(Activation))
+def test_it_can_be_divided_above_every_layer(activation: Activation, batch_norm: bool) -> None:
+    network, windows = trained(activation=activation, batch_norm=batch_norm, dropout=0.5), torch.randn(20, 5, 4)
+    assert network.split_points == network.adaptation_sites
+    for name in network.split_points:
+        again = network.log_probs_from(name, network.output_of(name, windows))
+        torch.testing.assert_close(again, network.forward_windows(windows))
+    for call in (network.output_of, network.log_probs_from):
+        with pytest.raises(ModelError, match=r"cannot be divided at 'output'; possible: layers\.0\.activation, "):
+            call("output", windows)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("activation", list(Activation))
+def test_plain_layers_do_what_the_network_does(activation: Activation, batch_norm: bool) -> None:
+    network, windows = trained(activation=activation, batch_norm=batch_norm, dropout=0.5), torch.randn(20, 5, 4)
+    for index, name in enumerate(network.adaptation_sites):
+        layers = network.plain_layers_above(name)
+        assert layers is not None
+        assert [layer.module for layer in layers] == [*network.adaptation_sites[index + 1 :], "output"]
+        h = network.output_of(name, windows)
+        for layer in layers:
+            h = h @ layer.weight.t() + layer.bias
+            h = h if layer.activation is None else layer.activation()(h)
+        torch.testing.assert_close(torch.log_softmax(h, dim=-1), network.forward_windows(windows))
+
+
+def test_layers_are_plain_only_where_nobody_has_touched_them() -> None:
+    network = trained(dropout=0.5)
+    assert network.plain_layers_above("layers.1.activation") is not None
+    assert network.train().plain_layers_above("layers.1.activation") is None
+    network.eval()
+    hook = network.get_submodule("layers.2.linear").register_forward_hook(lambda *_: None)
+    assert network.plain_layers_above("layers.1.activation") is None
+    hook.remove()
+    network.layers[2] = torch.nn.Sequential(torch.nn.Linear(7, 7))
+    assert network.plain_layers_above("layers.1.activation") is None
+    assert network.split_points == ("layers.0.activation", "layers.1.activation")
+    windows = torch.randn(3, 5, 4)
+    divided = network.log_probs_from("layers.1.activation", network.output_of("layers.1.activation", windows))
+    torch.testing.assert_close(divided, network.forward_windows(windows))
 
 
 @pytest.mark.parametrize(
