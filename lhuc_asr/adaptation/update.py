@@ -42,8 +42,8 @@ class AdaptConfig:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
         schedule: how long later steps are; linear takes the noise of single minibatches out of the end.
         num_epochs: sweeps over the speaker's frames.
-        precision: of the matrix products. bfloat16 is three times faster on processors with AMX and changes derivatives
-            by about 1 %; auto takes it where it is fast, so that results depend on the machine.
+        precision: of the matrix products. bfloat16 is two to three times faster on processors with AMX and less
+            exact; auto takes it where it is fast, so that results depend on the machine.
         batch_size: frames in a minibatch.
         supervision: targets of the frames.
         min_seconds: a speaker with less speech than that, silence not counted, is refused.
