@@ -40,12 +40,10 @@ class LayeredNetwork(AcousticNetwork):
     """A stack of layers from the spliced frames to a softmax over tied states.
 
     Attributes:
-        feat_dim: F.
         layers: `Layer` each; the lowest gets (N, W * F), earliest frame first.
         output: gives the logits.
     """
 
-    feat_dim: int
     layers: nn.ModuleList
     output: nn.Linear
 
@@ -59,6 +57,11 @@ class LayeredNetwork(AcousticNetwork):
     def adaptation_sites(self) -> tuple[str, ...]:
         """Names of the modules whose outputs are hidden units, bottom to top."""
         return tuple(f"layers.{index}.activation" for index in range(len(self.layers)))
+
+    @property
+    def learns_from_frames(self) -> bool:
+        """It works on windows, also in whole utterances."""
+        return True
 
     def forward(self, feats_BTF: Tensor, feat_lens: Tensor | None = None) -> Tensor:
         """Log-probabilities of whole utterances; beyond its ends an utterance is thought to stand still.

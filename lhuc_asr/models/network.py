@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from enum import Enum
 
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.errors import ModelError
+from lhuc_asr.errors import ConfigError, ModelError
+
+
+class NetworkKind(Enum):
+    """Kinds of networks; ``kinds.py`` tells which class each of them is."""
+
+    dnn = "dnn"
+    cnn = "cnn"
+    maxout = "maxout"
+    tdnn = "tdnn"
+    tdnnf = "tdnnf"
+    blstm = "blstm"
+
+
+@dataclass(kw_only=True, slots=True)
+class NetworkConfig:
+    """What the shapes of all kinds of networks have in common.
+
+    Attributes:
+        kind: of the network; every kind has settings of its own, and its dataclass takes no other kind.
+    """
+
+    kind: NetworkKind
+
+    def __post_init__(self) -> None:
+        own = next(field.default for field in fields(self) if field.name == "kind")
+        if isinstance(own, NetworkKind) and self.kind is not own:
+            raise ConfigError(f"these are the settings of a network of kind {own.name}, not {self.kind.name}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +66,16 @@ class AcousticNetwork(nn.Module, ABC):
     B utterances, T frames, F features, N windows, W frames of a window (2 * context + 1), H hidden units, V states.
 
     Attributes:
+        config: kind and shape of the network.
         context: frames on either side of a frame that its window holds.
+        feat_dim: F.
         num_outputs: V.
         subsampling: `forward` gives an output for the first frame and for every so-manieth after it.
     """
 
+    config: NetworkConfig
     context: int
+    feat_dim: int
     num_outputs: int
     subsampling: int = 1
 
@@ -64,6 +96,14 @@ class AcousticNetwork(nn.Module, ABC):
     def has_windows(self) -> bool:
         """Whether an output depends on a window of frames alone; if not, there is no ``context``, nor windows."""
         return True
+
+    @property
+    def learns_from_frames(self) -> bool:
+        """Whether frames in any order, each with its window, cost no more than whole utterances.
+
+        If not, whatever learns from this network's outputs gives it whole utterances.
+        """
+        return False
 
     @abstractmethod
     def forward_windows(self, windows_NWF: Tensor) -> Tensor:
