@@ -16,6 +16,7 @@ from lhuc_asr.hmm.graph import GraphConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.dnn import DnnConfig
+from lhuc_asr.models.network import NetworkConfig
 from lhuc_asr.parallel import num_cores
 from lhuc_asr.system.build import BuildConfig
 from lhuc_asr.training.loop import TrainingConfig
@@ -60,7 +61,7 @@ class Config:
         lm: the language model that is estimated from the training text.
         gmm: the flat start, the tied states and their alignment.
         graph: the decoding graph HCLG.
-        model: shape of the network.
+        model: kind and shape of the network.
         training: how the speaker-independent network learns.
         augmentation: how its training features are varied.
         build: how the stages of training follow each other.
@@ -77,7 +78,7 @@ class Config:
     lm: LmConfig = field(default_factory=LmConfig)
     gmm: GmmConfig = field(default_factory=GmmConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
-    model: DnnConfig = field(default_factory=DnnConfig)
+    model: NetworkConfig = field(default_factory=DnnConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     build: BuildConfig = field(default_factory=BuildConfig)

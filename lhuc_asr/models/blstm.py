@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lhuc_asr.errors import ConfigError, ModelError
-from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.models.network import AcousticNetwork, NetworkConfig, NetworkKind
 from lhuc_asr.models.splicing import lens_or_all
 
 
 @dataclass(kw_only=True, slots=True)
-class BlstmConfig:
+class BlstmConfig(NetworkConfig):
     """Shape of the network.
 
     Attributes:
@@ -26,6 +26,7 @@ class BlstmConfig:
         dropout: share of the units' outputs that training sets to 0.
     """
 
+    kind: NetworkKind = NetworkKind.blstm
     num_layers: int = 3
     hidden_dim: int = 320
     projection_dim: int = 0
@@ -33,6 +34,7 @@ class BlstmConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
         if self.num_layers < 1 or self.hidden_dim < 1:
             raise ConfigError(
                 f"a network needs at least one layer of one cell, got model.num_layers={self.num_layers} "
@@ -68,6 +70,8 @@ class Blstm(AcousticNetwork):
     Source: Graves, Jaitly & Mohamed 2013 ("Hybrid speech recognition with deep bidirectional LSTM"), section 2; the
     projection is that of Sak, Senior & Beaufays 2014 (arXiv:1402.1128).
     """
+
+    config: BlstmConfig
 
     def __init__(self, config: BlstmConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
         """Draw the initial weights; the same seed gives the same network.

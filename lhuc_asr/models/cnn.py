@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.dnn import ACTIVATIONS, DnnConfig, HiddenLayer, draw_weights
 from lhuc_asr.models.layered import Layer, LayeredNetwork
+from lhuc_asr.models.network import NetworkKind
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,6 +25,7 @@ class CnnConfig(DnnConfig):
         num_streams: equal parts of the features of a frame: 1 for filterbanks alone, 3 with deltas and delta-deltas.
     """
 
+    kind: NetworkKind = NetworkKind.cnn
     num_filters: int = 300
     filter_bands: int = 9
     pool_bands: int = 3
@@ -79,6 +81,8 @@ class Cnn(LayeredNetwork):
     Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V: 300 filters, units behind the pooling; the
     width of filters and pools is that of Sainath et al. 2013 ("Deep convolutional neural networks for LVCSR").
     """
+
+    config: CnnConfig
 
     def __init__(self, config: CnnConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
         """Draw the initial weights; the same seed gives the same network.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.layered import Layer, LayeredNetwork
-from lhuc_asr.models.network import PlainLayer
+from lhuc_asr.models.network import NetworkConfig, NetworkKind, PlainLayer
 
 
 class Activation(Enum):
@@ -41,7 +41,7 @@ _SIGMOID_MEAN = 0.5
 
 
 @dataclass(kw_only=True, slots=True)
-class DnnConfig:
+class DnnConfig(NetworkConfig):
     """Shape of the network; 6 layers of 2048 are the paper's.
 
     Attributes:
@@ -53,6 +53,7 @@ class DnnConfig:
         batch_norm: normalise the input of each non-linearity over the minibatch.
     """
 
+    kind: NetworkKind = NetworkKind.dnn
     num_layers: int = 6
     hidden_dim: int = 512
     context: int = 5
@@ -61,6 +62,7 @@ class DnnConfig:
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
         if self.num_layers < 1 or self.hidden_dim < 1:
             raise ConfigError(
                 f"a network needs at least one layer of one unit, got model.num_layers={self.num_layers} "
@@ -113,6 +115,8 @@ class Dnn(LayeredNetwork):
 
     Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V: 6 x 2048 sigmoid units, 11 frames.
     """
+
+    config: DnnConfig
 
     def __init__(self, config: DnnConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
         """Draw the initial weights; the same seed gives the same network.

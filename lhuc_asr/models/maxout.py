@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.layered import Layer, LayeredNetwork
+from lhuc_asr.models.network import NetworkConfig, NetworkKind
 
 
 @dataclass(kw_only=True, slots=True)
-class MaxoutConfig:
+class MaxoutConfig(NetworkConfig):
     """Shape of the network.
 
     Attributes:
@@ -24,6 +25,7 @@ class MaxoutConfig:
         dropout: share of the hidden units' outputs that training sets to 0.
     """
 
+    kind: NetworkKind = NetworkKind.maxout
     num_layers: int = 6
     hidden_dim: int = 512
     num_pieces: int = 2
@@ -31,6 +33,7 @@ class MaxoutConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
         for name, least in (("num_layers", 1), ("hidden_dim", 1), ("num_pieces", 2), ("context", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"model.{name} must be at least {least}, got {getattr(self, name)}")
@@ -79,6 +82,8 @@ class Maxout(LayeredNetwork):
 
     Source: Goodfellow et al. 2013 (arXiv:1302.4389), section 2.
     """
+
+    config: MaxoutConfig
 
     def __init__(self, config: MaxoutConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
         """Draw the initial weights; the same seed gives the same network.

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.models.network import NetworkConfig, NetworkKind
 from lhuc_asr.models.time_delay import FrameNorm, TimeDelayLayer, TimeDelayNetwork, own_dilations, require_time_delays
 
 
 @dataclass(kw_only=True, slots=True)
-class TdnnConfig:
+class TdnnConfig(NetworkConfig):
     """Shape of the network.
 
     Attributes:
@@ -23,6 +24,7 @@ class TdnnConfig:
         dropout: share of the hidden units' outputs that training sets to 0.
     """
 
+    kind: NetworkKind = NetworkKind.tdnn
     hidden_dim: int = 512
     dilations: list[int] = field(default_factory=lambda: [1, 1, 1, 3, 3, 3])
     subsampling: int = 1
@@ -30,6 +32,7 @@ class TdnnConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
         require_time_delays(self.dilations, self.subsampling)
         if self.hidden_dim < 1:
             raise ConfigError(f"model.hidden_dim must be at least 1, got {self.hidden_dim}")
@@ -83,6 +86,8 @@ class Tdnn(TimeDelayNetwork):
     Source: Peddinti, Povey & Khudanpur 2015 ("A time delay neural network architecture for efficient modeling of long
     temporal contexts"), section 3; ReLU before the normalisation as in Kaldi's recipes.
     """
+
+    config: TdnnConfig
 
     def __init__(self, config: TdnnConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
         """Draw the initial weights; the same seed gives the same network.

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.models.network import NetworkConfig, NetworkKind
 from lhuc_asr.models.tdnn import TdnnLayer
 from lhuc_asr.models.time_delay import FrameNorm, TimeDelayLayer, TimeDelayNetwork, own_dilations, require_time_delays
 
 
 @dataclass(kw_only=True, slots=True)
-class TdnnFConfig:
+class TdnnFConfig(NetworkConfig):
     """Shape of the network; the layers of 1536 units in Kaldi's recipes have bottlenecks of 160.
 
     Attributes:
@@ -28,6 +29,7 @@ class TdnnFConfig:
             the same for all frames of an utterance.
     """
 
+    kind: NetworkKind = NetworkKind.tdnnf
     hidden_dim: int = 512
     bottleneck_dim: int = 96
     dilations: list[int] = field(default_factory=lambda: [1, 1, 1, 0, 3, 3, 3])
@@ -36,6 +38,7 @@ class TdnnFConfig:
     shared_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
         require_time_delays(self.dilations, self.subsampling)
         if self.hidden_dim < 1 or self.bottleneck_dim < 1:
             raise ConfigError(
@@ -149,6 +152,8 @@ class TdnnF(TimeDelayNetwork):
     the sum with the scaled layer below of Kaldi's later recipes (``tdnnf-layer``), in place of the paper's appended
     inputs.
     """
+
+    config: TdnnFConfig
 
     def __init__(self, config: TdnnFConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
         """Draw the initial weights; the same seed gives the same network.

@@ -50,13 +50,11 @@ class TimeDelayNetwork(AcousticNetwork):
     from the first on above which all look at multiples of three, at a third of it.
 
     Attributes:
-        feat_dim: F.
         layers: `TimeDelayLayer` each.
         output: (B, H, T) -> (B, V, T), logits.
         thinned_below: number of the layer below which frames are left out.
     """
 
-    feat_dim: int
     layers: nn.ModuleList
     output: nn.Module
     thinned_below: int

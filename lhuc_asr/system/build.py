@@ -28,7 +28,8 @@ from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel, read_arpa
 from lhuc_asr.lang.kneser_ney import LmConfig, estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
-from lhuc_asr.models.dnn import Dnn, DnnConfig
+from lhuc_asr.models.kinds import build_network
+from lhuc_asr.models.network import AcousticNetwork, NetworkConfig
 from lhuc_asr.models.weights import load_weights
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
@@ -88,7 +89,7 @@ class BuildSettings:
     lm: LmConfig
     gmm: GmmConfig
     graph: GraphConfig
-    model: DnnConfig
+    model: NetworkConfig
     training: TrainingConfig
     augmentation: AugmentationConfig
     decoding: DecodingConfig
@@ -194,11 +195,13 @@ class _Build:
         self._note_alignments("gmm", system.alignments)
         return system
 
-    def train_network(self, gmm: GmmSystem, states: States | None = None, round_number: int = 0) -> tuple[Dnn, States]:
+    def train_network(
+        self, gmm: GmmSystem, states: States | None = None, round_number: int = 0
+    ) -> tuple[AcousticNetwork, States]:
         """Train on aligned states; held-out speakers steer the schedule."""
         states = states or _states(gmm.hmm, gmm.alignments)
         settings = self.settings
-        network = Dnn(settings.model, settings.features.dim, gmm.hmm.num_pdfs, seed=self.seed)
+        network = build_network(settings.model, settings.features.dim, gmm.hmm.num_pdfs, seed=self.seed)
         feats = self.feats(settings.features, "features")
         name = f"network-{round_number}"
 
@@ -220,7 +223,7 @@ class _Build:
         load_weights(network, load_tensors(weights), source=str(weights))
         return network.eval(), states
 
-    def realign(self, gmm: GmmSystem, network: Dnn, states: States, round_number: int) -> States:
+    def realign(self, gmm: GmmSystem, network: AcousticNetwork, states: States, round_number: int) -> States:
         """Align the speech with the network that was trained last."""
         feats = self.feats(self.settings.features, "features")
         log_prior = log_state_priors(states.values(), gmm.hmm.num_pdfs)
@@ -237,7 +240,7 @@ class _Build:
         self._note_alignments(f"realignment-{round_number}", alignments)
         return _states(gmm.hmm, alignments)
 
-    def write(self, directory: Path, hmm: HmmModel, network: Dnn, states: States) -> None:
+    def write(self, directory: Path, hmm: HmmModel, network: AcousticNetwork, states: States) -> None:
         """Language model, decoding graph, and the model directory with everything in it."""
         inputs, settings = self.inputs, self.settings
 
@@ -331,7 +334,7 @@ def _frames(feats: NormalisedFeatures, states: States, part: Manifest, context: 
 
 
 def _log_likes(
-    network: Dnn, log_prior: Tensor, feats: Mapping[str, NDArray[np.float32]], *, num_jobs: int
+    network: AcousticNetwork, log_prior: Tensor, feats: Mapping[str, NDArray[np.float32]], *, num_jobs: int
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for utterance, matrix in feats.items():
         with one_thread(when=num_jobs > 1), torch.inference_mode():

@@ -29,11 +29,12 @@ from lhuc_asr.hmm.graph import write_graph
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel, write_arpa
 from lhuc_asr.lang.lexicon import Lexicon
-from lhuc_asr.models.dnn import Dnn, DnnConfig
+from lhuc_asr.models.kinds import NETWORKS, NetworkKind, build_network
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.weights import load_weights
 from lhuc_asr.system.settings import REMEDY, canonical, from_plain, read_sealed, to_plain, write_sealed
 from lhuc_asr.tensors import digest, load_tensors, save_tensors
+from lhuc_asr.units import Milliseconds
 
 FORMAT = "lhuc_asr acoustic system"
 VERSION = 1
@@ -58,7 +59,7 @@ class SystemParts:
         decoding: settings of the search.
     """
 
-    network: Dnn
+    network: AcousticNetwork
     log_prior: Tensor
     features: FeatureConfig
     hmm: HmmModel
@@ -102,6 +103,11 @@ class AcousticSystem:
         """The language model, in ARPA format."""
         return self.directory / _LM
 
+    @property
+    def output_shift_ms(self) -> Milliseconds:
+        """Milliseconds from one output of the network to the next."""
+        return self.features.frame_shift_ms * self.network.subsampling
+
     def log_likes(self, feats: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scaled log-likelihoods of one utterance: log-posteriors less log-priors.
 
@@ -109,7 +115,7 @@ class AcousticSystem:
             feats: (T, F) features, normalised as in training.
 
         Returns:
-            (T, V) natural logarithms, up to a constant of each frame.
+            (T', V) natural logarithms, up to a constant of each frame; T' = T / subsampling, rounded up.
         """
         with torch.inference_mode():
             log_probs_BTV = self.network(torch.from_numpy(np.ascontiguousarray(feats, dtype=np.float32))[None])
@@ -188,18 +194,21 @@ def _check_sizes(parts: SystemParts) -> None:
         )
 
 
-def _describe(network: Dnn, features: FeatureConfig) -> dict[str, Any]:
+def _describe(network: AcousticNetwork, features: FeatureConfig) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        "network": {
-            "kind": "dnn",
-            "feat_dim": network.feat_dim,
-            "num_outputs": network.num_outputs,
-            "settings": to_plain(network.config),
-        },
+        "network": _describe_network(network),
         "features": to_plain(features),
     }
+
+
+def _describe_network(network: AcousticNetwork) -> dict[str, Any]:
+    """Enough to build the network again; fingerprints depend on it, so what it says of a network must not change."""
+    settings = to_plain(network.config)
+    kind = settings.pop("kind")
+    sizes = {"feat_dim": network.feat_dim, "num_outputs": network.num_outputs}
+    return {"kind": kind, **sizes, "settings": settings}
 
 
 def _fingerprint(directory: Path, content: dict[str, Any]) -> str:
@@ -226,10 +235,14 @@ def _check_files(directory: Path, expected: dict[str, str]) -> None:
 
 
 def _build_network(description: dict[str, Any], tensors: dict[str, Tensor], *, source: str) -> AcousticNetwork:
-    if description["kind"] != "dnn":
-        raise ModelError(f"'{source}' holds a network of kind {description['kind']!r}; this lhuc_asr knows: 'dnn'")
-    config = from_plain(DnnConfig, description["settings"], source=source)
-    network = Dnn(config, description["feat_dim"], description["num_outputs"])
+    known = [kind.name for kind in NETWORKS]
+    if description["kind"] not in known:
+        raise ModelError(
+            f"'{source}' holds a network of kind {description['kind']!r}; this lhuc_asr knows: {', '.join(known)}"
+        )
+    config_class = NETWORKS[NetworkKind[description["kind"]]].config
+    config = from_plain(config_class, description["settings"], source=source)
+    network = build_network(config, description["feat_dim"], description["num_outputs"])
     weights = {name[len("network.") :]: tensor for name, tensor in tensors.items() if name.startswith("network.")}
     load_weights(network, weights, source=source)
     return network.requires_grad_(False).eval()
