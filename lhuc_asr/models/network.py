@@ -105,6 +105,9 @@ class AcousticNetwork(nn.Module, ABC):
         """
         return False
 
+    def constrain(self) -> None:
+        """Bring weights back towards where they shall lie; training calls this after every fourth step."""
+
     @abstractmethod
     def forward_windows(self, windows_NWF: Tensor) -> Tensor:
         """Log-probabilities (N, V) of the middle frames of windows.

@@ -38,6 +38,7 @@ from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_sy
 from lhuc_asr.system.stage import costs, run_once
 from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.frame_data import FrameData, TrainingData
+from lhuc_asr.training.frame_task import FrameTask
 from lhuc_asr.training.loop import TrainingConfig, train
 from lhuc_asr.training.priors import log_state_priors
 
@@ -211,7 +212,14 @@ class _Build:
                 *(_frames(feats, states, part, network.context) for part in (held_out.kept, held_out.held_out))
             )
             augment = _augmentation(settings)
-            report = train(network, data, settings.training, target / "training", seed=self.seed, augment=augment)
+            task = FrameTask(
+                data,
+                batch_size=settings.training.batch_size,
+                label_smoothing=settings.training.label_smoothing,
+                seed=self.seed,
+                augment=augment,
+            )
+            report = train(network, task, settings.training, target / "training", seed=self.seed)
             save_tensors(network.state_dict(), target / "network.safetensors")
             write_json(target / "history.json", [_rounded(epoch) for epoch in report.history])
 

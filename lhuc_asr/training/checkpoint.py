@@ -53,7 +53,7 @@ class Progress:
         newbob: the schedule; ``newbob.num_epochs`` epochs are done.
         batch: minibatches of the current epoch that are done.
         loss_sum: sum of the objective over their frames.
-        num_correct: frames of theirs that were right.
+        num_correct: how many of their frames were right.
         num_frames: frames of theirs.
         history: the epochs that are done.
         best_epoch: epoch with the lowest held-out loss; 0 before the first.
@@ -62,7 +62,7 @@ class Progress:
     newbob: NewbobState
     batch: int = 0
     loss_sum: float = 0.0
-    num_correct: int = 0
+    num_correct: float = 0
     num_frames: int = 0
     history: tuple[EpochReport, ...] = field(default=())
     best_epoch: int = 0

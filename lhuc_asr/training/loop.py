@@ -1,13 +1,11 @@
-"""The training loop: shuffled frames, gradient steps, held-out speakers after each epoch, checkpoints on the way."""
+"""The training loop: minibatches, gradient steps, held-out speakers after each epoch, checkpoints on the way."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,8 @@ from lhuc_asr.progress import track
 from lhuc_asr.tensors import digest
 from lhuc_asr.training.board import ScalarBoard
 from lhuc_asr.training.checkpoint import CheckpointStore, EpochReport, Progress
-from lhuc_asr.training.evaluation import FrameScore, score_frames
-from lhuc_asr.training.frame_data import FrameData, TrainingData
+from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.newbob import Measure, NewbobConfig, advance, start
-from lhuc_asr.training.objectives import frame_cross_entropy
 from lhuc_asr.training.optimiser import (
     OptimiserConfig,
     build_optimiser,
@@ -33,23 +29,26 @@ from lhuc_asr.training.optimiser import (
     set_lr,
 )
 from lhuc_asr.training.precision import Precision, resolve
-from lhuc_asr.training.seeds import Purpose, derive_seed, generator
+from lhuc_asr.training.seeds import Purpose, derive_seed
+from lhuc_asr.training.task import Judged, Task, plain
 from lhuc_asr.units import Seconds
 
 logger = logging.getLogger(__name__)
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""(N, W, F) windows and a random stream -> (N, W, F) windows that sound different but mean the same."""
+_CONSTRAIN_EVERY = 4
 
 
 @dataclass(kw_only=True, slots=True)
 class TrainingConfig:
-    """How a network learns from aligned frames.
+    """How a network learns.
 
     Attributes:
-        batch_size: frames of a minibatch.
+        batch_size: frames of a minibatch, where frames are learnt from one by one.
         label_smoothing: share of each target's mass that goes to all states alike.
         precision: arithmetic of the matrix products.
+        decay: share of itself to which the learning rate falls, minibatch by minibatch, until ``newbob.max_epochs``;
+            1 leaves it to newbob alone.
+        warmup: minibatches over which it rises at the very beginning.
         go_back: after an epoch that did not help, return to the best weights before the next.
         checkpoint_minutes: a checkpoint is written that often, and after every epoch.
         optimiser: how gradients become steps.
@@ -59,6 +58,8 @@ class TrainingConfig:
     batch_size: int = 256
     label_smoothing: float = 0.0
     precision: Precision = Precision.auto
+    decay: float = 1.0
+    warmup: int = 0
     go_back: bool = True
     checkpoint_minutes: float = 2.0
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -69,6 +70,10 @@ class TrainingConfig:
             raise ConfigError(f"training.batch_size must be at least 1, got {self.batch_size}")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ConfigError(f"training.label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+        if not 0.0 < self.decay <= 1.0:
+            raise ConfigError(f"training.decay must lie in (0, 1], got {self.decay}")
+        if self.warmup < 0:
+            raise ConfigError(f"training.warmup must be 0 or more minibatches, got {self.warmup}")
         if self.checkpoint_minutes < 0:
             raise ConfigError(f"training.checkpoint_minutes must be 0 or more, got {self.checkpoint_minutes}")
 
@@ -94,13 +99,7 @@ class TrainingReport:
 
 
 def train(
-    network: AcousticNetwork,
-    data: TrainingData,
-    config: TrainingConfig,
-    directory: Path,
-    *,
-    seed: int = 0,
-    augment: Augment | None = None,
+    network: AcousticNetwork, task: Task[Any], config: TrainingConfig, directory: Path, *, seed: int = 0
 ) -> TrainingReport:
     """Train a network, or go on where an earlier call in the same directory was broken off.
 
@@ -109,41 +108,34 @@ def train(
 
     Args:
         network: its weights are where a new run begins; at the end it has those of the best epoch, in evaluation mode.
-        data: frames to learn from, and frames of held-out speakers.
+        task: what it learns.
         config: how to learn.
         directory: for the checkpoint and TensorBoard scalars; belongs to this run alone.
-        seed: of the order of frames, dropout and augmentation.
-        augment: changes the training windows; None leaves them as they are.
+        seed: of dropout; order and augmentation are the task's.
 
     Raises:
         ConfigError: the run in this directory began with other settings, data or initial weights.
-        DataError: a target is no output of the network, or the objective ceased to be finite.
+        DataError: the network cannot learn the task, or the objective ceased to be finite; what was learnt until the
+            last checkpoint is kept.
     """
     began = time.monotonic()
-    _check_targets(network, data)
+    task.check(network)
     with torch.random.fork_rng():
-        return _Run(network, data, config, directory, seed=seed, augment=augment).finish(began)
+        return _Run(network, task, config, directory, seed=seed).finish(began)
 
 
 class _Run:
     """One run: network, optimiser and progress, which always belong together between two minibatches."""
 
     def __init__(
-        self,
-        network: AcousticNetwork,
-        data: TrainingData,
-        config: TrainingConfig,
-        directory: Path,
-        *,
-        seed: int,
-        augment: Augment | None,
+        self, network: AcousticNetwork, task: Task[Any], config: TrainingConfig, directory: Path, *, seed: int
     ) -> None:
         self.device = next(network.parameters()).device
         config = replace(config, precision=resolve(config.precision, self.device))
-        self.network, self.data, self.config, self.seed, self.augment = network, data, config, seed, augment
+        self.network, self.task, self.config, self.seed = network, task, config, seed
         self.optimiser = build_optimiser(network, config.optimiser)
         self.progress = Progress(newbob=start(config.newbob))
-        self.store = CheckpointStore(directory, _identity(network, data, config, seed, augment))
+        self.store = CheckpointStore(directory, _identity(network, task, config, seed))
         self.board = ScalarBoard(directory / "tensorboard")
         self.saved = time.monotonic()
 
@@ -172,42 +164,55 @@ class _Run:
         logger.info("resuming after %d epochs and %d minibatches", progress.newbob.num_epochs, progress.batch)
 
     def _run_epoch(self) -> None:
-        epoch = self.progress.newbob.num_epochs
-        order = torch.randperm(len(self.data.training), generator=generator(self.seed, Purpose.order, epoch))
-        batches = torch.split(order, self.config.batch_size)[self.progress.batch :]
-        set_lr(self.optimiser, self.progress.newbob.lr)
+        epoch, first = self.progress.newbob.num_epochs, self.progress.batch
+        num_batches = self.task.num_batches(epoch)
+        batches = self.task.batches(epoch, start=first)
         self.network.train()
-        for indices in track(batches, f"epoch {epoch + 1}", unit="minibatch"):
-            loss, num_correct = self._step(*self.data.training.batch(indices))
+        for batch in track(batches, f"epoch {epoch + 1}", total=num_batches - first, unit="minibatch"):
+            set_lr(self.optimiser, self._lr(epoch, num_batches))
+            loss, judged = self._step(batch)
             self.progress = replace(
                 self.progress,
                 batch=self.progress.batch + 1,
-                loss_sum=self.progress.loss_sum + loss * len(indices),
-                num_correct=self.progress.num_correct + num_correct,
-                num_frames=self.progress.num_frames + len(indices),
+                loss_sum=self.progress.loss_sum + loss * judged.num_frames,
+                num_correct=self.progress.num_correct + judged.num_correct,
+                num_frames=self.progress.num_frames + judged.num_frames,
             )
             if time.monotonic() - self.saved >= 60 * self.config.checkpoint_minutes:
                 self._save()
 
-    def _step(self, windows: Tensor, states: Tensor) -> tuple[float, int]:
-        """One minibatch: its objective and how many of its frames were right."""
-        epoch, batch = self.progress.newbob.num_epochs, self.progress.batch
-        torch.manual_seed(derive_seed(self.seed, Purpose.dropout, epoch, batch))
-        if self.augment is not None:
-            windows = self.augment(windows, generator(self.seed, Purpose.augmentation, epoch, batch))
-        targets = states.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision is Precision.bfloat16):
-            log_probs = self.network.forward_windows(windows.to(self.device)).float()
-        loss = frame_cross_entropy(log_probs, targets, label_smoothing=self.config.label_smoothing)
+    def _lr(self, epoch: int, num_batches: int) -> float:
+        """The schedule's rate, on its way down, and at the very beginning on its way up."""
+        config, batch = self.config, self.progress.batch
+        lr = self.progress.newbob.lr * math.pow(config.decay, (epoch + batch / num_batches) / config.newbob.max_epochs)
+        is_warm = epoch > 0 or batch >= config.warmup
+        return lr if is_warm else lr * (batch + 1) / config.warmup
+
+    def _step(self, batch: Any) -> tuple[float, Judged]:
+        """One minibatch: its objective, and what the network made of it."""
+        epoch, number = self.progress.newbob.num_epochs, self.progress.batch
+        torch.manual_seed(derive_seed(self.seed, Purpose.dropout, epoch, number))
+        judged = self.task.judge(self.network, batch, self._arithmetic)
+        loss = float(judged.objective.detach())
+        if not math.isfinite(loss):
+            raise DataError(
+                f"the objective is {loss} in minibatch {number + 1} of epoch {epoch + 1}{self.task.describe(batch)}; "
+                f"lower training.newbob.initial_lr ({self.config.newbob.initial_lr}), or look at that speech"
+            )
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        judged.objective.backward()  # type: ignore[no-untyped-call]
         if self.config.optimiser.max_gradient_norm:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.max_gradient_norm)
         self.optimiser.step()
-        return float(loss.detach()), int((log_probs.detach().argmax(dim=1) == targets).sum())
+        if number % _CONSTRAIN_EVERY == _CONSTRAIN_EVERY - 1:
+            self.network.constrain()
+        return loss, judged
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision is Precision.bfloat16)
 
     def _close_epoch(self) -> None:
-        score = score_frames(self.network, self.data.validation)
+        score = self.task.score(self.network)
         before = self.progress
         newbob = advance(before.newbob, _measured(score, self.config.newbob.measure), self.config.newbob)
         report = EpochReport(
@@ -252,37 +257,11 @@ def _measured(score: FrameScore, measure: Measure) -> float:
     return 1.0 - score.accuracy if measure is Measure.frame_error and math.isfinite(score.loss) else score.loss
 
 
-def _check_targets(network: AcousticNetwork, data: TrainingData) -> None:
-    for frames in (data.training, data.validation):
-        if int(frames.targets.max()) >= network.num_outputs:
-            raise DataError(f"tied state {int(frames.targets.max())} is none of the network's {network.num_outputs}")
-
-
-def _identity(
-    network: AcousticNetwork, data: TrainingData, config: TrainingConfig, seed: int, augment: Augment | None
-) -> dict[str, Any]:
+def _identity(network: AcousticNetwork, task: Task[Any], config: TrainingConfig, seed: int) -> dict[str, Any]:
     """What must be the same for a run to be the same run."""
-    settings = _plain(config)
+    settings = plain(config)
     settings.pop("checkpoint_minutes")
-    return {
-        "training": settings,
-        "seed": seed,
-        "augmentation": _plain(getattr(augment, "config", None)) or (augment is not None),
-        "initial_weights": digest(network.state_dict()),
-        "training_frames": _digest(data.training),
-        "validation_frames": _digest(data.validation),
-    }
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    """Settings as JSON values; nothing where there are none."""
-    if not is_dataclass(settings) or isinstance(settings, type):
-        return {}
-    return asdict(settings, dict_factory=lambda items: {k: v.name if isinstance(v, Enum) else v for k, v in items})
-
-
-def _digest(data: FrameData) -> str:
-    return digest({"targets": data.targets})
+    return {"training": settings, "seed": seed, "initial_weights": digest(network.state_dict()), **task.identity()}
 
 
 def _log(report: EpochReport, improved: bool) -> None:

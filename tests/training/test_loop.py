@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.training.evaluation import score_frames
-from lhuc_asr.training.loop import TrainingConfig, train
+from lhuc_asr.training.loop import TrainingConfig
 from lhuc_asr.training.newbob import Measure, NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind, build_optimiser, set_lr
 from lhuc_asr.training.precision import Precision
@@ -104,7 +104,7 @@ def test_progress_is_logged_and_drawn(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_states_that_the_network_lacks_are_refused(tmp_path: Path) -> None:
     network = Dnn(DnnConfig(num_layers=1, hidden_dim=3, context=1), 5, NUM_STATES - 1)
     with pytest.raises(DataError, match=f"tied state {NUM_STATES - 1} is none of the network's {NUM_STATES - 1}"):
-        train(network, toy_data(), toy_config(), tmp_path)
+        toy_train(tmp_path, network)
 
 
 def test_a_diverging_run_says_what_to_change(tmp_path: Path) -> None:

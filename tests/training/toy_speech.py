@@ -15,6 +15,7 @@ import torch
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.tensors import save_tensors
 from lhuc_asr.training.frame_data import FrameData, TrainingData
+from lhuc_asr.training.frame_task import Augment, FrameTask
 from lhuc_asr.training.loop import TrainingConfig, TrainingReport, train
 from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig
@@ -56,10 +57,24 @@ def jitter(windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return windows + 0.1 * torch.randn(windows.shape, generator=generator)
 
 
-def toy_train(directory: Path, network: Dnn, config: TrainingConfig | None = None, **options: Any) -> TrainingReport:
+def toy_train(
+    directory: Path,
+    network: Dnn,
+    config: TrainingConfig | None = None,
+    *,
+    seed: int = 5,
+    augment: Augment | None = jitter,
+) -> TrainingReport:
     """Train on the toy task."""
-    options = {"seed": 5, "augment": jitter, **options}
-    return train(network, toy_data(), config or toy_config(), directory, **options)
+    config = config or toy_config()
+    task = FrameTask(
+        toy_data(),
+        batch_size=config.batch_size,
+        label_smoothing=config.label_smoothing,
+        seed=seed,
+        augment=augment,
+    )
+    return train(network, task, config, directory, seed=seed)
 
 
 if __name__ == "__main__":

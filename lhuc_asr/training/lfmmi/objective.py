@@ -51,12 +51,15 @@ class LfMmiLoss:
         log_prob: () detached, numerator minus denominator, nats a frame; at most 0 where the phone model
             has seen all that was said.
         numerator_posteriors: (B, T, V) detached, targets of `chain_cross_entropy`.
+        agreement: chance that a path of what was said and one of what could be said, each drawn at random, are in the
+            same tied state, mean over frames.
         num_frames: outputs of the batch without padding.
     """
 
     loss: Tensor
     log_prob: Tensor
     numerator_posteriors: Tensor
+    agreement: float
     num_frames: int
 
 
@@ -117,7 +120,8 @@ class LfMmi:
         both = Occupancy(numerator.log_like - denominator.log_like, numerator.posteriors - denominator.posteriors)
         log_prob = log_likelihood(outputs_BTV, both).sum() / num_frames
         loss = self.config.l2_regularisation * _half_square(outputs_BTV, lens) / num_frames - log_prob
-        return LfMmiLoss(loss, log_prob.detach(), numerator.posteriors, num_frames)
+        agreement = float((numerator.posteriors * denominator.posteriors).sum()) / num_frames
+        return LfMmiLoss(loss, log_prob.detach(), numerator.posteriors, agreement, num_frames)
 
 
 def chain_cross_entropy(log_probs_BTV: Tensor, numerator_posteriors: Tensor) -> Tensor:

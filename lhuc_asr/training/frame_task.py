@@ -1,0 +1,96 @@
+"""Learning from single frames with their windows, in random order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.errors import DataError
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.tensors import digest
+from lhuc_asr.training.evaluation import FrameScore, score_frames
+from lhuc_asr.training.frame_data import FrameData, TrainingData
+from lhuc_asr.training.objectives import frame_cross_entropy
+from lhuc_asr.training.seeds import Purpose, generator
+from lhuc_asr.training.task import Arithmetic, Judged, Task, plain
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""(N, W, F) windows and a random stream -> (N, W, F) windows that sound different but mean the same."""
+
+
+class FrameTask(Task[tuple[Tensor, Tensor]]):
+    """Cross-entropy of the tied states that were aligned with the frames.
+
+    Args:
+        data: frames to learn from, and frames of held-out speakers.
+        batch_size: frames of a minibatch.
+        label_smoothing: share of each target's mass that goes to all states alike.
+        seed: of the order of frames and of augmentation.
+        augment: changes the training windows; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        *,
+        batch_size: int = 256,
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
+        self.data, self.batch_size, self.label_smoothing = data, batch_size, label_smoothing
+        self.seed, self.augment = seed, augment
+
+    def check(self, network: AcousticNetwork) -> None:
+        """Raise DataError when a target is no output of the network."""
+        for frames in (self.data.training, self.data.validation):
+            require_states(int(frames.targets.max()), network)
+
+    def num_batches(self, epoch: int) -> int:
+        """Minibatches of an epoch."""
+        return -(-len(self.data.training) // self.batch_size)
+
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Windows (N, W, F) and tied states (N,)."""
+        order = torch.randperm(len(self.data.training), generator=generator(self.seed, Purpose.order, epoch))
+        for number, indices in enumerate(torch.split(order, self.batch_size)[start:], start=start):
+            windows, states = self.data.training.batch(indices)
+            if self.augment is not None:
+                windows = self.augment(windows, generator(self.seed, Purpose.augmentation, epoch, number))
+            yield windows, states
+
+    def judge(self, network: AcousticNetwork, batch: tuple[Tensor, Tensor], arithmetic: Arithmetic) -> Judged:
+        """Cross-entropy of one minibatch."""
+        device = next(network.parameters()).device
+        windows, targets = (tensor.to(device) for tensor in batch)
+        with arithmetic():
+            log_probs = network.forward_windows(windows).float()
+        loss = frame_cross_entropy(log_probs, targets, label_smoothing=self.label_smoothing)
+        return Judged(loss, int((log_probs.detach().argmax(dim=1) == targets).sum()), len(targets))
+
+    def score(self, network: AcousticNetwork) -> FrameScore:
+        """Cross-entropy and accuracy of the held-out frames."""
+        return score_frames(network, self.data.validation)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be the same run."""
+        return {
+            "batch_size": self.batch_size,
+            "label_smoothing": self.label_smoothing,
+            "augmentation": plain(getattr(self.augment, "config", None)) or (self.augment is not None),
+            "training_frames": _digest(self.data.training),
+            "validation_frames": _digest(self.data.validation),
+        }
+
+
+def require_states(highest: int, network: AcousticNetwork) -> None:
+    """Raise DataError when the network has no output for a tied state."""
+    if highest >= network.num_outputs:
+        raise DataError(f"tied state {highest} is none of the network's {network.num_outputs}")
+
+
+def _digest(data: FrameData) -> str:
+    return digest({"targets": data.targets})

@@ -1,0 +1,128 @@
+"""Learning from whole utterances, judged by a criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.tensors import digest
+from lhuc_asr.training.criteria import Criterion
+from lhuc_asr.training.evaluation import FrameScore
+from lhuc_asr.training.sequence_batches import (
+    Augment,
+    LongUtterances,
+    SequenceBatch,
+    SequenceBatches,
+    SequenceConfig,
+)
+from lhuc_asr.training.sequence_data import SequenceData
+from lhuc_asr.training.task import Arithmetic, Judged, Task, plain
+
+_SHOWN = 5
+
+
+class UtteranceTask(Task[SequenceBatch]):
+    """A criterion on minibatches of whole utterances of about the same length.
+
+    Args:
+        training: utterances to learn from.
+        validation: utterances of held-out speakers.
+        criterion: what the outputs are judged by.
+        config: how large minibatches are; utterances are cut only where the criterion allows it.
+        seed: of order and augmentation.
+        augment: changes the features of each utterance; None leaves them as they are.
+
+    Raises:
+        DataError: an utterance is too long and must not be cut; the text names it.
+    """
+
+    def __init__(
+        self,
+        training: SequenceData,
+        validation: SequenceData,
+        criterion: Criterion,
+        config: SequenceConfig | None = None,
+        *,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
+        config = config or SequenceConfig()
+        if criterion.needs_whole:
+            config = replace(config, long_utterances=LongUtterances.refuse, chunk_context=0)
+        self.criterion, self.config, self.seed = criterion, config, seed
+        self.training = SequenceBatches(training, config, seed=seed, augment=augment)
+        self.validation = SequenceBatches(validation, config)
+        self._planned: dict[int, int] = {}
+
+    def check(self, network: AcousticNetwork) -> None:
+        """Raise where the criterion does not fit network or utterances, or pieces do not fit the sub-sampling."""
+        step = network.subsampling
+        pieces = (*self.training.pieces, *self.validation.pieces)
+        if step > 1 and any((piece.start - piece.left) % step for piece in pieces):
+            raise ConfigError(
+                f"utterances are cut into pieces that begin between the outputs of a network which sub-samples by {step}: "
+                "raise training.sequences.max_frames above the longest utterance"
+            )
+        for batches in (self.training, self.validation):
+            self.criterion.check(network, batches.data)
+
+    def num_batches(self, epoch: int) -> int:
+        """Minibatches of an epoch."""
+        if epoch not in self._planned:
+            self._planned = {epoch: self.training.num_batches(epoch)}
+        return self._planned[epoch]
+
+    def batches(self, epoch: int, *, start: int = 0) -> Iterator[SequenceBatch]:
+        """The minibatches of an epoch, prepared ahead."""
+        return self.training.epoch(epoch, start=start)
+
+    def judge(self, network: AcousticNetwork, batch: SequenceBatch, arithmetic: Arithmetic) -> Judged:
+        """The criterion on one minibatch."""
+        device = next(network.parameters()).device
+        with arithmetic():
+            log_probs_BTV = network(batch.feats.to(device), batch.lens.to(device))
+        return self.criterion(log_probs_BTV.float(), network.output_lens(batch.lens), batch)
+
+    @torch.no_grad()
+    def score(self, network: AcousticNetwork) -> FrameScore:
+        """The criterion on the held-out utterances; the mode that the network was in comes back."""
+        was_training = network.training
+        network.eval()
+        loss, num_correct, num_frames = 0.0, 0.0, 0
+        for batch in self.validation.epoch(0):
+            judged = self.judge(network, batch, torch.no_grad)
+            loss += float(judged.objective) * judged.num_frames
+            num_correct += judged.num_correct
+            num_frames += judged.num_frames
+        network.train(was_training)
+        return FrameScore(loss=loss / num_frames, accuracy=num_correct / num_frames)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be the same run."""
+        return {
+            **self.criterion.identity(),
+            "sequences": {name: value for name, value in plain(self.config).items() if name != "num_prefetched"},
+            "augmentation": plain(getattr(self.training.augment, "config", None)) or self.training.augment is not None,
+            "training_utterances": _digest(self.training.data),
+            "validation_utterances": _digest(self.validation.data),
+        }
+
+    def describe(self, batch: SequenceBatch) -> str:
+        """The utterances of a minibatch."""
+        names = batch.utterances
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return f" (utterances {', '.join(map(repr, names[:_SHOWN]))}{more})"
+
+
+def _digest(data: SequenceData) -> str:
+    """Of ids, lengths and targets."""
+    names: Mapping[str, int] = dict(sorted(data.num_frames.items()))
+    tensors = {f"{name} length": torch.tensor(length) for name, length in names.items()}
+    if data.targets is not None:
+        tensors |= {name: torch.from_numpy(data.targets[name].astype("int64")) for name in names}
+    return digest(tensors)
