@@ -15,18 +15,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lhuc_asr.config.explanations import explain, no_such_setting, setting_names
+from lhuc_asr.config.explanations import EXPERIMENT, explain, no_such_setting, setting_names
+from lhuc_asr.config.network_kind import chosen_model
 from lhuc_asr.config.schema import Config
 from lhuc_asr.errors import ConfigError
-
-EXPERIMENT = "experiment"
-"""The group whose presets set several rooms at once."""
 
 
 def compose(
     overrides: Sequence[str] = (), *, given: Mapping[str, Any] | None = None, directory: Path | None = None
 ) -> Config:
     """All settings of a run: defaults, then presets, then overrides, each checked against the schema.
+
+    The schema of ``model`` is that of the kind of network which the presets and overrides choose.
 
     Args:
         overrides: ``group=preset`` and ``group.key=value``; a later one wins.
@@ -43,18 +43,22 @@ def compose(
         >>> config = compose(["protocol=enrolment", "protocol.num_utterances=10", "adapt.lr=0.4"])
         >>> config.protocol.name.name, config.protocol.num_utterances, config.adapt.lr
         ('enrolment', 10, 0.4)
+        >>> compose(["model=tdnnf", "model.bottleneck_dim=64"]).model.kind.name
+        'tdnnf'
     """
     directory = directory or preset_directory()
     for override in overrides:
         _check(override, directory)
-    ConfigStore.instance().store("schema", Config(**(given or {})))
+    given = dict(given or {})
     try:
         with initialize_config_dir(str(directory.resolve()), version_base="1.3"):
+            given["model"] = chosen_model(overrides, given)
+            ConfigStore.instance().store("schema", Config(**given))
             composed = OmegaConf.to_object(hydra_compose("config", overrides=list(overrides)))
     except ConfigError:
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(explain(error, overrides)) from error
+        raise ConfigError(explain(error, overrides, Config(**given))) from error
     assert isinstance(composed, Config)
     return composed
 

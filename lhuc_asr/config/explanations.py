@@ -11,31 +11,52 @@ from yaml import YAMLError
 
 from lhuc_asr.config.schema import Config
 from lhuc_asr.errors import nearest
+from lhuc_asr.models.kinds import NETWORKS
+
+EXPERIMENT = "experiment"
+"""The group whose presets set several rooms at once."""
 
 
-def setting_names(settings: Any = None, prefix: str = "") -> Iterator[str]:
-    """The dotted name of every setting and of every group of settings."""
-    settings = settings or Config()
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        yield prefix + field.name
-        if is_dataclass(value):
-            yield from setting_names(value, f"{prefix}{field.name}.")
+def setting_names() -> list[str]:
+    """The dotted name of every setting and of every group of settings; of ``model`` those of all kinds of networks."""
+    return [*dict.fromkeys([*_names(Config()), *(f"model.{name}" for name in model_settings())])]
 
 
-def no_such_setting(key: str) -> str:
-    """Says that a key is unknown, and names those of the same last part elsewhere, or else those spelt alike."""
-    names = list(setting_names())
+def model_settings() -> dict[str, None]:
+    """Names of the settings that some kind of network has, in the order of the kinds."""
+    return dict.fromkeys(field.name for classes in NETWORKS.values() for field in fields(classes.config))
+
+
+def no_such_setting(key: str, config: Config | None = None) -> str:
+    """Says that a key is unknown, and names those of the same last part elsewhere, or else those spelt alike.
+
+    Args:
+        key: dotted name of a setting.
+        config: with the kind of network that has been chosen; its settings are named where only others have this one.
+    """
+    names = setting_names()
+    if config is not None and key in names and key.startswith("model."):
+        kind, own = config.model.kind.name, (field.name for field in fields(config.model))
+        return f"a network of kind {kind} has no setting {key!r}; it has: {', '.join(own)} (another: model.kind=...)"
     same = [repr(name) for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
     return f"there is no setting {key!r}; nearest: {', '.join(same[:3]) or nearest(key, names)}"
 
 
-def explain(error: Exception, overrides: Sequence[str]) -> str:
+def _names(settings: Any, prefix: str = "") -> Iterator[str]:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        yield prefix + field.name
+        if is_dataclass(value):
+            yield from _names(value, f"{prefix}{field.name}.")
+
+
+def explain(error: Exception, overrides: Sequence[str], config: Config | None = None) -> str:
     """The root cause of a failed composition.
 
     Args:
         error: what Hydra, OmegaConf or the YAML parser raised.
         overrides: what the user asked for.
+        config: with the kind of network that has been chosen, if it is known.
     """
     text = " ".join(str(error).split())
     if isinstance(error, YAMLError):
@@ -48,7 +69,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         asked = text.split("'")[1]
         key, _, value = asked.partition("=")
         return f"{asked!r}: a setting takes one value; a list is written {key}=[{value}]"
-    return _locate(_root(error), str(error), overrides)
+    return _locate(_root(error), str(error), overrides, config)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -57,14 +78,14 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _locate(cause: BaseException, outer: str, overrides: Sequence[str]) -> str:
+def _locate(cause: BaseException, outer: str, overrides: Sequence[str], config: Config | None) -> str:
     """The first line of the cause, behind the override or the preset that it comes from."""
     message, *details = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
     key = next((line.partition(":")[2].strip() for line in details if line.startswith("full_key:")), "")
     if message.startswith("In '"):  # Hydra's own complaint about a preset: its second line says what
         message = details[0] if details else message
     if message.startswith("Key ") and " not in " in message:
-        message, key = no_such_setting(key), ""
+        message, key = no_such_setting(key, config), ""
     if outer.startswith("In '"):
         where = f"preset {outer.split(chr(39))[1]!r}: "
     else:

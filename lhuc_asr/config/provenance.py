@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from lhuc_asr import __version__
 from lhuc_asr.config.explanations import explain
+from lhuc_asr.config.network_kind import model_of_kind
 from lhuc_asr.config.schema import Config
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.files import read_json, write_json, write_text
@@ -98,14 +99,17 @@ def read_config(directory: Path) -> Config:
         ConfigError: there are none, or this version does not know one of them.
     """
     path = directory / CONFIG_FILE
+    schema = Config()
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+        found = OmegaConf.load(path)
+        schema.model = model_of_kind(found, schema.model)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), found))
     except FileNotFoundError as error:
         raise ConfigError(f"there are no settings '{path}'") from error
     except ConfigError as error:
         raise ConfigError(f"'{path}': {error}") from error
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
-        raise ConfigError(f"'{path}': {explain(error, ())}") from error
+        raise ConfigError(f"'{path}': {explain(error, (), schema)}") from error
     assert isinstance(config, Config)
     return config
 

@@ -19,6 +19,12 @@ from lhuc_asr.config.schema import Config, RuntimeConfig
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.pipeline import FeatureKind
 from lhuc_asr.lhuc.amplitude import Amplitude
+from lhuc_asr.models.blstm import BlstmConfig
+from lhuc_asr.models.cnn import CnnConfig
+from lhuc_asr.models.dnn import DnnConfig
+from lhuc_asr.models.kinds import NETWORKS, NetworkKind
+from lhuc_asr.models.tdnn import TdnnConfig
+from lhuc_asr.models.tdnnf import TdnnFConfig
 
 PRESETS = [
     f"{folder.name}={preset}"
@@ -68,6 +74,43 @@ def test_a_preset_may_be_chosen_over_an_experiments() -> None:
     assert compose(["experiment=fsdd", "model=dnn_paper"]).model.hidden_dim == 2048
 
 
+@pytest.mark.parametrize("kind", NetworkKind)
+def test_the_kind_of_network_decides_which_settings_there_are(kind: NetworkKind, own_presets: Path) -> None:
+    expected = NETWORKS[kind].config(kind=kind)
+    assert compose([f"model.kind={kind.name}"]).model == expected
+    assert compose([f"model={{kind: {kind.name}}}"]).model == expected
+    assert compose(["adapt.lr=0.4"], given={"model": expected}).model == expected
+    inline = f"# @package _global_\nmodel:\n  kind: {kind.name}\n"
+    (own_presets / "experiment" / "own.yaml").write_text(inline)
+    assert compose(["experiment=own"], directory=own_presets).model == expected
+
+
+def test_every_kind_has_a_preset() -> None:
+    kinds = {compose([f"model={name}"]).model.kind for name in presets("model")}
+    assert kinds == set(NetworkKind)
+
+
+def test_settings_of_a_chosen_kind_can_be_changed(own_presets: Path) -> None:
+    config = compose(["model=tdnnf", "model.hidden_dim=256"])
+    assert isinstance(config.model, TdnnFConfig)
+    assert (config.model.hidden_dim, config.model.bottleneck_dim, config.model.subsampling) == (256, 96, 3)
+    assert isinstance(compose(["model=dnn_paper", "model.kind=cnn"]).model, CnnConfig), "all settings of a DNN"
+    text = "# @package _global_\ndefaults:\n  - override /model: tdnnf\nmodel:\n  hidden_dim: 64\n"
+    (own_presets / "experiment" / "own.yaml").write_text(text)
+    chosen = compose(["experiment=own", "model.bottleneck_dim=8"], directory=own_presets).model
+    assert isinstance(chosen, TdnnFConfig)
+    assert (chosen.hidden_dim, chosen.bottleneck_dim, chosen.subsampling) == (64, 8, 3)
+    assert isinstance(compose(["experiment=speechocean762", "model=blstm"]).model, BlstmConfig)
+
+
+def test_presets_without_a_kind_are_those_of_the_given_one(own_presets: Path) -> None:
+    (own_presets / "model" / "own.yaml").write_text("hidden_dim: 64\n")
+    assert compose(["model=own"], directory=own_presets).model == DnnConfig(hidden_dim=64)
+    given = {"model": TdnnConfig(dilations=[1])}
+    assert compose(["model=own"], given=given, directory=own_presets).model == TdnnConfig(dilations=[1], hidden_dim=64)
+    assert compose(["model=cnn"], given=given).model == compose(["model=cnn"]).model
+
+
 def test_one_seed_serves_all() -> None:
     config = compose(["runtime.seed=7"])
     assert (config.gmm.seed, config.adapt.seed) == (7, 7)
@@ -104,7 +147,7 @@ def test_given_settings_take_the_place_of_defaults() -> None:
         ("+adapt.lr=1", "'+adapt.lr=1' is not a setting"),
         ("~adapt.lr", "'~adapt.lr' is not a setting"),
         ("adapt.lr", "'adapt.lr' is not a setting"),
-        ("model=dnn_papr", "model has no preset 'dnn_papr'; there are: dnn_medium, dnn_paper"),
+        ("model=dnn_papr", "model has no preset 'dnn_papr'; there are: blstm, cnn, "),
         ("model=../../x", "model has no preset '../../x'"),
         ("experiment=dem", "experiment has no preset 'dem'; there are: demo"),
         ("adapt.lr=abc", "'adapt.lr=abc': Value 'abc' of type 'str' could not be converted to Float"),
@@ -117,6 +160,14 @@ def test_given_settings_take_the_place_of_defaults() -> None:
             "lhuc.amplitude=tanh",
             "'lhuc.amplitude=tanh': Invalid value 'tanh', expected one of [exp, sigmoid2, identity",
         ),
+        ("model.kind=resnet", "Invalid value 'resnet', expected one of [dnn, cnn,"),
+        ("model.filter_bandz=3", "there is no setting 'model.filter_bandz'; nearest: 'model.filter_bands'"),
+        (
+            "model.filter_bands=3",
+            "'model.filter_bands=3': a network of kind dnn has no setting 'model.filter_bands'; it has: kind, num_la",
+        ),
+        ("model={filter_bandz: 3}", "there is no setting 'model.filter_bandz'"),
+        ("model={kind: tdnn, filter_bands: 3}", "a network of kind tdnn has no setting 'model.filter_bands'"),
         ("adapt.lr=-1", "adapt.lr must be positive, got -1.0"),
         ("runtime.num_jobs=-2", "runtime.num_jobs must be 0 or more, got -2"),
         ("protocol=enrolmnt", "there are: enrolment, two_pass"),
@@ -133,6 +184,10 @@ def test_a_wrong_override_is_told_in_one_line(override: str, said: str) -> None:
         ("adapt/bad", "lr: x", "preset 'adapt/bad': adapt.lr: Value 'x'"),
         ("adapt/bad", "lr: [", "a preset is not YAML"),
         ("adapt/bad", "lr: -3", "adapt.lr must be positive"),
+        ("model/bad", "kind: tdnnf\nfilter_bands: 3", "preset 'model/bad': a network of kind tdnnf has no setting"),
+        ("model/bad", "kind: resnet", "preset 'model/bad': model.kind: Invalid value 'resnet'"),
+        ("model/bad", "- 3", "preset 'model/bad'"),
+        ("experiment/bad", "# @package _global_\nmodel: 3", "preset 'experiment/bad'"),
         ("experiment/bad", "# @package _global_\nadapts:\n  lr: 1", "there is no setting 'adapts'; nearest: 'adapt"),
         (
             "experiment/bad",
@@ -151,7 +206,9 @@ def test_every_setting_can_be_overridden_and_every_group_is_listed() -> None:
     listed = (preset_directory() / "config.yaml").read_text()
     for group in (field.name for field in fields(Config)):
         assert f"  - {group}: null" in listed
-    assert {"adapt.lr", "features.fbank.num_mel_bins", "training.newbob.initial_lr"} <= set(setting_names())
+    assert {"adapt.lr", "features.fbank.num_mel_bins", "training.newbob.initial_lr", "model.filter_bands"} <= set(
+        setting_names()
+    )
 
 
 def test_rooms_get_what_they_ask_for() -> None:

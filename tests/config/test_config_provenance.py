@@ -11,7 +11,10 @@ from lhuc_asr import __version__
 from lhuc_asr.config import provenance
 from lhuc_asr.config.compose import compose
 from lhuc_asr.config.provenance import read_config, read_provenance, write_provenance
+from lhuc_asr.config.schema import Config
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.models.dnn import DnnConfig
+from lhuc_asr.models.kinds import NETWORKS, NetworkKind
 
 OVERRIDES = ["runtime.seed=3", "lhuc=sigmoid2", "lhuc.layers=[1,2]", "protocol=enrolment", "protocol.seconds=30"]
 
@@ -25,6 +28,21 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
     assert written.seed == 3
     assert {"torch", "torchaudio", "kaldifst"} <= set(written.packages)
     assert "absent" not in written.packages.values()
+
+
+@pytest.mark.parametrize("kind", NetworkKind)
+def test_networks_of_every_kind_come_back(tmp_path: Path, kind: NetworkKind) -> None:
+    config = Config(model=NETWORKS[kind].config(kind=kind))
+    write_provenance(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
+def test_settings_without_a_kind_of_network_are_those_of_a_dnn(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model: {num_layers: 2}")
+    assert read_config(tmp_path).model == DnnConfig(num_layers=2)
+    (tmp_path / "config.yaml").write_text("model: {kind: tdnn, num_layers: 2}")
+    with pytest.raises(ConfigError, match=r"a network of kind tdnn has no setting 'model.num_layers'"):
+        read_config(tmp_path)
 
 
 def test_a_result_can_be_made_again_with_other_settings(tmp_path: Path) -> None:
