@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,26 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import atomic_path, write_text
-from lhuc_asr.units import Seconds
+from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
 
 _WORDS, _PATHS, _TEXT = "hypotheses.jsonl", "transition_ids.safetensors", "text"
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognised word and when it was said, counted from the beginning of the utterance."""
+    """One recognised word and when it was said, counted from the beginning of the utterance.
+
+    Attributes:
+        text: the word.
+        start: when it begins.
+        duration: how long it lasts.
+        confidence: the chance that it is right, in [0, 1]; None where nobody asked for it.
+    """
 
     text: str
     start: Seconds
     duration: Seconds
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +48,7 @@ class Hypothesis:
         acoustic_cost: negative log-likelihood of the frames, times the acoustic scale.
         reached_final: the path ends where a sentence may end; False when the search was cut short and the best
             unfinished path was taken instead.
+        frame_shift_ms: from one frame of the path to the next; that of the features times the network's subsampling.
     """
 
     utterance: str
@@ -48,6 +57,23 @@ class Hypothesis:
     graph_cost: float
     acoustic_cost: float
     reached_final: bool = True
+    frame_shift_ms: Milliseconds = 10.0
+
+    @property
+    def duration(self) -> Seconds:
+        """How long the path is."""
+        return frames_to_seconds(len(self.transition_ids), self.frame_shift_ms)
+
+    @property
+    def confidences(self) -> tuple[float, ...] | None:
+        """The words' confidences; None where one of them has none."""
+        known = tuple(word.confidence for word in self.words if word.confidence is not None)
+        return known if len(known) == len(self.words) else None
+
+    def with_confidences(self, confidences: Sequence[float]) -> Hypothesis:
+        """The same words, each with its confidence."""
+        pairs = zip(self.words, confidences, strict=True)
+        return replace(self, words=tuple(replace(word, confidence=float(value)) for word, value in pairs))
 
     @property
     def text(self) -> str:
@@ -116,6 +142,7 @@ def _hypotheses(records: list[dict[str, Any]], joined: NDArray[np.int32]) -> Ite
             graph_cost=record["graph_cost"],
             acoustic_cost=record["acoustic_cost"],
             reached_final=record["reached_final"],
+            frame_shift_ms=record.get("frame_shift_ms", 10.0),
         )
     if end != len(joined):
         raise DataError(f"the words cover {end} frames, the state paths {len(joined)}; decode again")
@@ -124,12 +151,19 @@ def _hypotheses(records: list[dict[str, Any]], joined: NDArray[np.int32]) -> Ite
 def _as_json(hypothesis: Hypothesis) -> dict[str, Any]:
     return {
         "utterance": hypothesis.utterance,
-        "words": [[word.text, round(word.start, 3), round(word.duration, 3)] for word in hypothesis.words],
+        "words": [_word(word) for word in hypothesis.words],
         "num_frames": len(hypothesis.transition_ids),
         "graph_cost": float(hypothesis.graph_cost),
         "acoustic_cost": float(hypothesis.acoustic_cost),
         "reached_final": hypothesis.reached_final,
+        "frame_shift_ms": hypothesis.frame_shift_ms,
     }
+
+
+def _word(word: Word) -> list[str | float]:
+    """Text, start, duration, and the confidence where there is one."""
+    confidence = [] if word.confidence is None else [round(word.confidence, 6)]
+    return [word.text, round(word.start, 3), round(word.duration, 3), *confidence]
 
 
 def _sha256(text: str) -> str:

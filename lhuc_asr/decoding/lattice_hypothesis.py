@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.lattice_paths import best_path
 from lhuc_asr.decoding.word_times import phone_segments, time_words
+from lhuc_asr.units import Milliseconds
 
 if TYPE_CHECKING:
     from lhuc_asr.decoding.lattice import Lattice
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def hypothesis_of(
-    lattice: Lattice, hmm: HmmModel, lexicon: Lexicon, *, words: Sequence[int] | None = None
+    lattice: Lattice,
+    hmm: HmmModel,
+    lexicon: Lexicon,
+    *,
+    words: Sequence[int] | None = None,
+    frame_shift_ms: Milliseconds = 10.0,
 ) -> Hypothesis | None:
     """The best path that says the words, at the scales of the search.
 
@@ -25,6 +31,7 @@ def hypothesis_of(
         hmm: cuts the path into phones.
         lexicon: what the word ids stand for.
         words: their ids; without it those of the best path.
+        frame_shift_ms: from one frame to the next.
 
     Returns:
         The hypothesis, or None when no path says these words: a hypothesis of least risk can join words of different
@@ -38,7 +45,13 @@ def hypothesis_of(
         return None
     texts = [lexicon.words[word - 1] for word in path.words]
     segments = phone_segments(path.transition_ids, hmm)
-    timed = time_words(texts, segments, lexicon, complete=lattice.reached_final)
+    timed = time_words(texts, segments, lexicon, complete=lattice.reached_final, frame_shift_ms=frame_shift_ms)
     return Hypothesis(
-        lattice.utterance, timed, path.transition_ids, path.graph_cost, path.acoustic_cost, lattice.reached_final
+        utterance=lattice.utterance,
+        words=timed,
+        transition_ids=path.transition_ids,
+        graph_cost=path.graph_cost,
+        acoustic_cost=path.acoustic_cost,
+        reached_final=lattice.reached_final,
+        frame_shift_ms=frame_shift_ms,
     )

@@ -59,6 +59,15 @@ class LanguageModelChange:
             history = history[1:]
         return history
 
+    def check_vocabulary(self) -> None:
+        """Make sure that the new model knows every word that a lattice can hold.
+
+        Raises:
+            DataError: it lacks a word of the old one, and has no unknown word.
+        """
+        reachable = [self.old.unknown_word is not None or self.old.knows(word) for word in self.words]
+        self.check((np.flatnonzero(reachable) + 1).astype(np.int32))
+
     def check(self, word_ids: NDArray[np.int32]) -> None:
         """Make sure that both models know the words.
 
@@ -73,7 +82,7 @@ class LanguageModelChange:
             ]
             if missing:
                 raise DataError(
-                    f"the {name} language model lacks {len(missing)} words of the lattice, e.g. {missing[0]!r}, "
+                    f"the {name} language model lacks {len(missing)} words of the lexicon, e.g. {missing[0]!r}, "
                     "and has no unknown word; estimate it with the lexicon's words"
                 )
 

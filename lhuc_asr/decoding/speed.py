@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from lhuc_asr.units import Seconds, frames_to_seconds
+from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
 
 
 def cpu_seconds() -> Seconds:
@@ -57,15 +57,15 @@ class SpeedMeter:
 
     def __init__(self) -> None:
         self._begin = self._end = time.perf_counter()
-        self._num_frames, self._cpu = 0, 0.0
+        self._audio, self._cpu = 0.0, 0.0
 
-    def add(self, *, num_frames: int, cpu: Seconds) -> None:
+    def add(self, *, num_frames: int, cpu: Seconds, frame_shift_ms: Milliseconds = 10.0) -> None:
         """Count one utterance that has just been decoded."""
-        self._num_frames += num_frames
+        self._audio += frames_to_seconds(num_frames, frame_shift_ms)
         self._cpu += cpu
         self._end = time.perf_counter()
 
     @property
     def speed(self) -> DecodingSpeed:
         """What was measured until the last utterance."""
-        return DecodingSpeed(frames_to_seconds(self._num_frames), self._end - self._begin, self._cpu)
+        return DecodingSpeed(self._audio, self._end - self._begin, self._cpu)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from lhuc_asr.decoding.lattice_reading import HypothesisKind
 from lhuc_asr.decoding.wfst import DecodingConfig, LogLikes, WfstDecoder
 from lhuc_asr.errors import ConfigError, DecodingError
 from lhuc_asr.parallel import map_in_processes
@@ -81,6 +82,7 @@ def tune(
 ) -> TuningReport:
     """Decode development speech with every setting of a grid.
 
+    Best paths are compared, whatever ``decoding.hypothesis`` is, because lattices of every setting would take too long.
     Each utterance's log-likelihoods are computed once and decoded with all settings before they are dropped, and the
     graph was read once, so neither memory nor disk has to hold the log-likelihoods of a corpus.
 
@@ -105,7 +107,8 @@ def tune(
     for column, each in enumerate(decoders):
         heard = {utterance: row[column] for utterance, row in texts.items()}
         rate = error_rate({utterance: text or "" for utterance, text in heard.items()})
-        points.append(GridPoint(each.config, rate, sum(text is None for text in heard.values())))
+        setting = replace(each.config, hypothesis=decoder.config.hypothesis)
+        points.append(GridPoint(setting, rate, sum(text is None for text in heard.values())))
     report = TuningReport(tuple(points))
     _warn(report, config)
     return report
@@ -113,9 +116,9 @@ def tune(
 
 def _decoders(decoder: WfstDecoder, config: TuningConfig) -> list[WfstDecoder]:
     """One decoder for every setting; those with the same penalty share a graph."""
+    quick = replace(decoder.config, hypothesis=HypothesisKind.one_best)
     with_penalty = [
-        decoder.with_config(replace(decoder.config, insertion_penalty=penalty))
-        for penalty in config.insertion_penalties
+        decoder.with_config(replace(quick, insertion_penalty=penalty)) for penalty in config.insertion_penalties
     ]
     return [
         each.with_config(replace(each.config, acoustic_scale=scale))

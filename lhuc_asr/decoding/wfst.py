@@ -17,14 +17,18 @@ from lhuc_asr.decoding.graph import DecodingGraph
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.kaldi_lattice import from_kaldi
 from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader
+from lhuc_asr.decoding.rescoring import LanguageModelChange, rescored
 from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds
 from lhuc_asr.decoding.word_times import phone_segments, time_words
 from lhuc_asr.errors import ConfigError, DecodingError
 from lhuc_asr.parallel import map_in_processes
+from lhuc_asr.units import Milliseconds
 
 if TYPE_CHECKING:
     import kaldifst
 
+    from lhuc_asr.decoding.confidence import ConfidenceEstimator
     from lhuc_asr.hmm.model import HmmModel
     from lhuc_asr.lang.lexicon import Lexicon
 
@@ -32,10 +36,11 @@ logger = logging.getLogger(__name__)
 
 LogLikes = NDArray[np.float32]
 _WIDER = 2.0
+_WIDER_LATTICE = 1.4  # lattices grow much faster with the beam
 
 
 class Search(Enum):
-    """Which of Kaldi's decoders finds the best path; `WfstDecoder.decode_lattice` always uses the second."""
+    """Which of Kaldi's decoders finds the best path; lattices always come from the second."""
 
     faster = "faster"
     lattice = "lattice"
@@ -51,6 +56,9 @@ class DecodingConfig:
         beam: paths worse than the best by more than this cost are dropped.
         max_active: at most that many paths are followed at a time (not honoured by the lattice search).
         search: which decoder gives the best path.
+        hypothesis: which words are taken; all but ``one_best`` need lattices, which take longer.
+        lattice_search_beam: ``beam`` of the search for lattices. It has no ``max_active``, so time and memory grow
+            fast: on hard speech ten times from 9 to 13, for lattices that are hardly larger.
         lattice_beam: paths of a lattice are at most this much worse than its best path.
     """
 
@@ -59,10 +67,12 @@ class DecodingConfig:
     beam: float = 13.0
     max_active: int = 3000
     search: Search = Search.faster
+    hypothesis: HypothesisKind = HypothesisKind.one_best
+    lattice_search_beam: float = 9.0
     lattice_beam: float = 6.0
 
     def __post_init__(self) -> None:
-        for name in ("acoustic_scale", "beam", "max_active", "lattice_beam"):
+        for name in ("acoustic_scale", "beam", "max_active", "lattice_search_beam", "lattice_beam"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"decoding.{name} must be positive, got {getattr(self, name)}")
         if not np.isfinite(self.insertion_penalty):
@@ -80,7 +90,15 @@ class WfstDecoder:
         'HELLO WORLD'
     """
 
-    def __init__(self, graph: Path | DecodingGraph, hmm: HmmModel, lexicon: Lexicon, config: DecodingConfig) -> None:
+    def __init__(
+        self,
+        graph: Path | DecodingGraph,
+        hmm: HmmModel,
+        lexicon: Lexicon,
+        config: DecodingConfig,
+        *,
+        frame_shift_ms: Milliseconds = 10.0,
+    ) -> None:
         """Read the graph and check that it fits.
 
         Args:
@@ -89,13 +107,16 @@ class WfstDecoder:
             hmm: tied states and transitions that the graph was built for.
             lexicon: words and pronunciations that the graph was built for.
             config: settings of the search.
+            frame_shift_ms: from one frame of the log-likelihoods to the next.
 
         Raises:
             DecodingError: no graph, or one that does not fit the model or the lexicon.
         """
         self.graph = graph if isinstance(graph, DecodingGraph) else DecodingGraph.read(graph)
         self.graph.check_labels(num_transition_ids=hmm.transitions.num_transition_ids, num_words=len(lexicon.words))
-        self.hmm, self.lexicon, self.config = hmm, lexicon, config
+        self.hmm, self.lexicon, self.config, self.frame_shift_ms = hmm, lexicon, config, frame_shift_ms
+        self._change: LanguageModelChange | None = None
+        self._estimator: ConfidenceEstimator | None = None
         self._words = lexicon.words
         self._pdf_of = np.asarray(hmm.transitions.pdf_of)[1:]
         self._fst = self.graph.fst(insertion_penalty=config.insertion_penalty)
@@ -111,8 +132,21 @@ class WfstDecoder:
             other._fst = self.graph.fst(insertion_penalty=config.insertion_penalty)
         return other
 
+    def reading_lattices(
+        self, *, change: LanguageModelChange | None = None, estimator: ConfidenceEstimator | None = None
+    ) -> WfstDecoder:
+        """The same decoder, which makes more of the lattices that it decodes to.
+
+        Args:
+            change: a language model that takes the place of the graph's.
+            estimator: gives words their confidences.
+        """
+        other = copy.copy(self)
+        other._change, other._estimator = change, estimator
+        return other
+
     def decode(self, utterance: str, log_likes: LogLikes) -> Hypothesis:
-        """Find the best path of one utterance.
+        """Find the words of one utterance, those that ``config.hypothesis`` asks for.
 
         Args:
             utterance: its id.
@@ -122,6 +156,37 @@ class WfstDecoder:
             DecodingError: there are no frames, or not the model's number of states, or values that are not numbers,
                 or no path survives.
         """
+        if self._needs_lattice:
+            return self.decode_with_lattice(utterance, log_likes)[0]
+        return self._best(utterance, log_likes)
+
+    def decode_with_lattice(self, utterance: str, log_likes: LogLikes) -> tuple[Hypothesis, Lattice]:
+        """The words of one utterance, and the lattice of which they are, with the language model that was asked for.
+
+        The lattice and confidences change no word of a one-best hypothesis: those are always of the wider search.
+
+        Raises:
+            DecodingError: as in `decode`.
+        """
+        one_best = self.config.hypothesis is HypothesisKind.one_best and self._change is None
+        hypothesis = self._best(utterance, log_likes) if one_best else None
+        lattice = self.lattice(utterance, log_likes)
+        if self._change is not None:
+            lattice = rescored(lattice, self._change)
+        if hypothesis is None:
+            reader = LatticeReader(self.hmm, self.lexicon, self.config.hypothesis, self.frame_shift_ms)
+            hypothesis = reader(lattice)
+        if self._estimator is not None:
+            hypothesis = hypothesis.with_confidences(self._estimator(lattice, hypothesis).words)
+        return hypothesis, lattice
+
+    @property
+    def _needs_lattice(self) -> bool:
+        extras = self._change is not None or self._estimator is not None
+        return extras or self.config.hypothesis is not HypothesisKind.one_best
+
+    def _best(self, utterance: str, log_likes: LogLikes) -> Hypothesis:
+        """The best path."""
         scores = self._scores(utterance, log_likes)
         decoder = self._search(scores, widen=1.0)
         if not _reached_final(decoder):
@@ -167,7 +232,8 @@ class WfstDecoder:
                 if on_lattice is not None and lattice is not None:
                     on_lattice(lattice)
                 if meter is not None:
-                    meter.add(num_frames=len(hypothesis.transition_ids), cpu=seconds)
+                    num_frames = len(hypothesis.transition_ids)
+                    meter.add(num_frames=num_frames, cpu=seconds, frame_shift_ms=self.frame_shift_ms)
                 yield hypothesis
             elif on_failure is not None:
                 on_failure(*hypothesis)
@@ -182,7 +248,7 @@ class WfstDecoder:
         Raises:
             DecodingError: as in `decode`.
         """
-        return _raw_lattice(self._lattice_search(self._scores(utterance, log_likes), widen=1.0), utterance)
+        return _raw_lattice(self._lattice_of(utterance, log_likes), utterance)
 
     def lattice(self, utterance: str, log_likes: LogLikes) -> Lattice:
         """The lattice of one utterance as arrays: every path within ``lattice_beam`` of the best.
@@ -190,7 +256,7 @@ class WfstDecoder:
         Raises:
             DecodingError: as in `decode`.
         """
-        decoder = self._lattice_search(self._scores(utterance, log_likes), widen=1.0)
+        decoder = self._lattice_of(utterance, log_likes)
         return from_kaldi(
             _raw_lattice(decoder, utterance),
             utterance=utterance,
@@ -212,16 +278,13 @@ class WfstDecoder:
     def _timed_with_lattice(
         self, item: tuple[str, LogLikes]
     ) -> tuple[Hypothesis | tuple[str, DecodingError], Lattice | None, float]:
-        """The same, with the lattice, which a search of its own finds."""
+        """The same, with the lattice."""
         begin = cpu_seconds()
-        result, _, _ = self._timed(item)
-        lattice = None
-        if isinstance(result, Hypothesis):
-            try:
-                lattice = self.lattice(*item)
-            except DecodingError as error:
-                result = (item[0], error)
-        return result, lattice, cpu_seconds() - begin
+        try:
+            hypothesis, lattice = self.decode_with_lattice(*item)
+        except DecodingError as error:
+            return (item[0], error), None, cpu_seconds() - begin
+        return hypothesis, lattice, cpu_seconds() - begin
 
     def _scores(self, utterance: str, log_likes: LogLikes) -> LogLikes:
         """(T, transition ids) scaled scores, as the decoders want them: column i belongs to transition id i + 1."""
@@ -240,7 +303,7 @@ class WfstDecoder:
 
     def _search(self, scores: LogLikes, *, widen: float) -> Any:
         if self.config.search is Search.lattice:
-            return self._lattice_search(scores, widen=widen)
+            return self._lattice_search(scores, beam=self.config.beam * widen)
         import kaldi_decoder
 
         max_active = round(self.config.max_active * widen)
@@ -249,12 +312,16 @@ class WfstDecoder:
         decoder.decode(kaldi_decoder.DecodableCtc(scores))
         return decoder
 
-    def _lattice_search(self, scores: LogLikes, *, widen: float) -> Any:
+    def _lattice_of(self, utterance: str, log_likes: LogLikes) -> Any:
+        """The search that keeps all paths, a little wider where no sentence was complete."""
+        scores, beam = self._scores(utterance, log_likes), self.config.lattice_search_beam
+        decoder = self._lattice_search(scores, beam=beam)
+        return decoder if _reached_final(decoder) else self._lattice_search(scores, beam=beam * _WIDER_LATTICE)
+
+    def _lattice_search(self, scores: LogLikes, *, beam: float) -> Any:
         import kaldi_decoder
 
-        options = kaldi_decoder.LatticeSimpleDecoderConfig(
-            beam=self.config.beam * widen, lattice_beam=self.config.lattice_beam
-        )
+        options = kaldi_decoder.LatticeSimpleDecoderConfig(beam=beam, lattice_beam=self.config.lattice_beam)
         decoder = kaldi_decoder.LatticeSimpleDecoder(self._fst, options)
         decoder.decode(kaldi_decoder.DecodableCtc(scores))
         return decoder
@@ -266,10 +333,11 @@ class WfstDecoder:
         path = np.array(transition_ids, dtype=np.int32)
         words = [self._words[word - 1] for word in word_ids]
         try:
-            timed = time_words(words, phone_segments(path, self.hmm), self.lexicon, complete=final)
+            segments, shift = phone_segments(path, self.hmm), self.frame_shift_ms
+            timed = time_words(words, segments, self.lexicon, complete=final, frame_shift_ms=shift)
         except DecodingError as error:
             raise DecodingError(f"utterance {utterance!r}: {error}") from error
-        return Hypothesis(utterance, timed, path, cost.value1, cost.value2, final)
+        return Hypothesis(utterance, timed, path, cost.value1, cost.value2, final, shift)
 
 
 def _raw_lattice(decoder: Any, utterance: str) -> kaldifst.Lattice:

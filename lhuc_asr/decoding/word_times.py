@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.decoding.hypothesis import Word
 from lhuc_asr.errors import DecodingError
-from lhuc_asr.units import frames_to_seconds
+from lhuc_asr.units import Milliseconds, frames_to_seconds
 
 if TYPE_CHECKING:
     from lhuc_asr.hmm.model import HmmModel
@@ -49,7 +49,12 @@ def phone_segments(transition_ids: NDArray[np.int32], hmm: HmmModel) -> list[Pho
 
 
 def time_words(
-    words: Sequence[str], segments: Sequence[PhoneSegment], lexicon: Lexicon, *, complete: bool = True
+    words: Sequence[str],
+    segments: Sequence[PhoneSegment],
+    lexicon: Lexicon,
+    *,
+    complete: bool = True,
+    frame_shift_ms: Milliseconds = 10.0,
 ) -> tuple[Word, ...]:
     """Give every word its phones.
 
@@ -61,6 +66,7 @@ def time_words(
         segments: the phones of the whole utterance.
         lexicon: pronunciations, and the silence phone.
         complete: False when the path was cut off, so that the last words may have lost phones.
+        frame_shift_ms: from one frame of the path to the next.
 
     Raises:
         DecodingError: the phones are not those of the words, so the graph was built from another lexicon.
@@ -70,7 +76,8 @@ def time_words(
     for word, (first, last) in zip(words, spans, strict=True):
         start = segments[first].start if first < len(segments) else segments[-1].end if segments else 0
         end = segments[last - 1].end if last > first else start
-        timed.append(Word(word, frames_to_seconds(start), frames_to_seconds(end - start)))
+        start_time, duration = (frames_to_seconds(frames, frame_shift_ms) for frames in (start, end - start))
+        timed.append(Word(word, start_time, duration))
     return tuple(timed)
 
 

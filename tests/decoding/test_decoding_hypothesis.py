@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,18 @@ def test_round_trip(tmp_path):
         )
         np.testing.assert_array_equal(after.transition_ids, before.transition_ids)
         assert after.transition_ids.dtype == np.int32
+
+
+def test_confidences_and_frame_shift_survive_and_may_be_absent(tmp_path):
+    plain = hypotheses()[0]
+    sure = dataclasses.replace(plain.with_confidences((0.25, 1.0)), frame_shift_ms=30.0)
+    assert (plain.confidences, sure.confidences, sure.duration) == (None, (0.25, 1.0), pytest.approx(0.21))
+    write_hypotheses(tmp_path, [sure])
+    after = read_hypotheses(tmp_path)[sure.utterance]
+    assert (after.words, after.frame_shift_ms) == (sure.words, 30.0)
+    assert hypotheses()[1].confidences == ()
+    lines = (tmp_path / "hypotheses.jsonl").read_text(encoding="utf-8")
+    assert '["CAFÉ", 0.05, 0.2, 0.25]' in lines
 
 
 def test_text_is_written_for_other_programs(tmp_path):

@@ -88,7 +88,7 @@ def test_a_model_without_a_word_is_refused_unless_it_knows_the_unknown_word():
 
     lattice = lattice_of([(0, 1, 1, 3, 0.0, 0.0)], {1: 0.0})
     smaller = ArpaModel(1, {gram: value for gram, value in UNIGRAMS.items() if gram != ("C",)}, {})
-    with pytest.raises(DataError, match=r"new language model lacks 1 words of the lattice, e\.g\. 'C'"):
+    with pytest.raises(DataError, match=r"new language model lacks 1 words of the lexicon, e\.g\. 'C'"):
         rescored(lattice, LanguageModelChange(BIGRAM, smaller, WORDS))
     unknown = ArpaModel(2, {**smaller.log_probs, ("<unk>",): -1.5, ("<unk>", END): -0.1}, {})
     found = all_paths(rescored(lattice, LanguageModelChange(BIGRAM, unknown, WORDS)))

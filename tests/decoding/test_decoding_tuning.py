@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from lhuc_asr.decoding.lattice_reading import HypothesisKind
 from lhuc_asr.decoding.tuning import TuningConfig, tune
 from lhuc_asr.decoding.wfst import DecodingConfig, WfstDecoder
 from lhuc_asr.errors import ConfigError
@@ -46,6 +47,16 @@ def test_an_utterance_without_a_path_counts_as_empty_and_is_told(toy, tmp_path, 
     assert seen == {"good": "A", "empty": ""}
     assert report.points[0].num_failed == 1
     assert "no path" in caplog.text
+
+
+def test_best_paths_are_compared_and_the_kind_of_hypothesis_is_kept(toy, tmp_path, monkeypatch):
+    asked = DecodingConfig(hypothesis=HypothesisKind.mbr)
+    decoder = WfstDecoder(toy.write_graph(tmp_path / "HCLG.fst"), toy.HMM, toy.LEXICON, asked)
+    monkeypatch.setattr(WfstDecoder, "lattice", None)
+    grid = TuningConfig(acoustic_scales=[0.1], insertion_penalties=[0.0])
+    report = tune(decoder, [("good", toy.log_likes_of(toy.path_of(("A", 4))))], lambda texts: 0.0, grid)
+    assert report.best == asked
+    assert str(report).count("*") == 1
 
 
 def test_an_empty_grid_is_refused():

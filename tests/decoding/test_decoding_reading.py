@@ -1,0 +1,129 @@
+"""Hypotheses that are read off lattices: fewest expected errors, another language model, confidences, frame shifts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import kaldialign
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_lattices import all_paths, chances, lattices
+
+from lhuc_asr.decoding.confidence import ConfidenceEstimator
+from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader, _fewest_errors, _least_risk
+from lhuc_asr.decoding.rescoring import LanguageModelChange
+from lhuc_asr.decoding.wfst import DecodingConfig, WfstDecoder
+from lhuc_asr.errors import ConfigError, DataError
+from lhuc_asr.lang.arpa import ArpaModel
+
+PHONES = (("SIL", 5), ("A", 4), ("B", 3), ("A", 6), ("SIL", 3), ("B", 3), ("B", 3), ("SIL", 4))
+UNIGRAM = ArpaModel(1, {("</s>",): -0.5, ("<s>",): -99.0, ("AB",): -0.5, ("A",): -0.7, ("BB",): -0.6}, {})
+
+
+@pytest.fixture(scope="module")
+def decoder(toy, tmp_path_factory):
+    graph = toy.write_graph(tmp_path_factory.mktemp("graph") / "HCLG.fst")
+    return WfstDecoder(graph, toy.HMM, toy.LEXICON, DecodingConfig(acoustic_scale=0.3))
+
+
+@pytest.fixture(scope="module")
+def noisy(toy):
+    path = toy.path_of(*PHONES)
+    return [(f"u{seed}", toy.log_likes_of(path, contrast=8.0, noise=4.0, seed=seed)) for seed in range(6)]
+
+
+def with_kind(decoder, kind):
+    return decoder.with_config(dataclasses.replace(decoder.config, hypothesis=kind))
+
+
+def expected_errors(words, paths) -> float:
+    errors = [kaldialign.edit_distance(list(path.words), list(words))["total"] for path in paths]
+    return float(np.dot(chances(paths), errors))
+
+
+@settings(max_examples=50)
+@given(lattices())
+def test_fewest_errors_are_fewer_than_those_of_the_best_path(lattice):
+    paths = all_paths(lattice)
+    cheapest = min(paths, key=lambda path: path.cost)
+    assert expected_errors(_fewest_errors(lattice), paths) <= expected_errors(cheapest.words, paths) + 1e-4
+
+
+@settings(max_examples=50)
+@given(lattices())
+def test_the_sentence_of_least_risk_is_one_of_the_lattice(lattice):
+    assert _least_risk(lattice) in {path.words for path in all_paths(lattice)}
+
+
+@pytest.mark.parametrize("kind", list(HypothesisKind))
+def test_every_kind_of_hypothesis_has_words_times_and_states(toy, decoder, noisy, kind):
+    for utterance, log_likes in noisy:
+        found = with_kind(decoder, kind).decode(utterance, log_likes)
+        lattice = decoder.lattice(utterance, log_likes)
+        assert found.transition_ids.shape == (len(log_likes),)
+        assert [word.start for word in found.words] == sorted(word.start for word in found.words)
+        assert found.confidences is None or not found.words
+        read = LatticeReader(toy.HMM, toy.LEXICON, kind)(lattice)
+        assert (read.text, read.words) == (found.text, found.words)
+        if kind is HypothesisKind.least_risk:
+            assert _least_risk(lattice) == tuple(toy.LEXICON.words.index(word.text) + 1 for word in found.words)
+
+
+def test_words_without_a_path_give_way_to_a_sentence_of_the_lattice(toy, decoder, noisy, monkeypatch):
+    monkeypatch.setattr("lhuc_asr.decoding.lattice_reading._fewest_errors", lambda lattice: (1,) * 50)
+    found = with_kind(decoder, HypothesisKind.mbr).decode(*noisy[0])
+    assert found.text == with_kind(decoder, HypothesisKind.least_risk).decode(*noisy[0]).text
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_confidences_change_no_word_and_travel_through_processes(toy, decoder, noisy, num_jobs):
+    sure = decoder.reading_lattices(estimator=ConfidenceEstimator(toy.HMM, toy.LEXICON))
+    plain, with_them = list(decoder.decode_all(noisy)), list(sure.decode_all(noisy, num_jobs=num_jobs))
+    for one, other in zip(plain, with_them, strict=True):
+        assert [(word.text, word.start) for word in one.words] == [(word.text, word.start) for word in other.words]
+        assert other.confidences is not None and all(0 <= value <= 1 for value in other.confidences)
+    kept = []
+    again = list(sure.decode_all(noisy, num_jobs=num_jobs, on_lattice=kept.append))
+    assert [item.confidences for item in again] == [item.confidences for item in with_them]
+    assert len(kept) == len(noisy)
+
+
+def test_the_same_language_model_changes_nothing_and_another_one_does(toy, decoder, noisy):
+    words = toy.LEXICON.words
+    with_unknown = ArpaModel(1, {**UNIGRAM.log_probs, ("<UNK>",): -0.9}, {})
+    same = decoder.reading_lattices(change=LanguageModelChange(with_unknown, with_unknown, words))
+    only_a = ArpaModel(1, {**with_unknown.log_probs, ("AB",): -30.0, ("BB",): -30.0}, {})
+    other = decoder.reading_lattices(change=LanguageModelChange(with_unknown, only_a, words))
+    for item in noisy:
+        assert same.decode(*item).text == decoder.decode(*item).text
+    before = " ".join(decoder.decode(*item).text for item in noisy).split()
+    after = " ".join(other.decode(*item).text for item in noisy).split()
+    assert (after.count("A") / len(after)) > (before.count("A") / len(before))
+
+
+def test_a_model_that_lacks_words_is_refused_before_the_search(toy):
+    smaller = ArpaModel(1, {gram: value for gram, value in UNIGRAM.log_probs.items() if gram != ("BB",)}, {})
+    with pytest.raises(DataError, match=r"new language model lacks 1 words of the lexicon, e\.g\. 'BB'"):
+        LanguageModelChange(UNIGRAM, smaller, toy.LEXICON.words).check_vocabulary()
+    LanguageModelChange(smaller, UNIGRAM, toy.LEXICON.words).check_vocabulary()
+    LanguageModelChange(smaller, smaller, toy.LEXICON.words).check_vocabulary()  # no lattice can hold BB
+
+
+@pytest.mark.parametrize("kind", list(HypothesisKind))
+@given(shift=st.sampled_from([5.0, 20.0, 30.0]))
+@settings(max_examples=3)
+def test_times_are_in_the_outputs_of_the_network(toy, decoder, noisy, kind, shift):
+    utterance, log_likes = noisy[0]
+    config = dataclasses.replace(decoder.config, hypothesis=kind)
+    slower = WfstDecoder(decoder.graph, toy.HMM, toy.LEXICON, config, frame_shift_ms=shift)
+    usual, stretched = with_kind(decoder, kind).decode(utterance, log_likes), slower.decode(utterance, log_likes)
+    assert stretched.duration == pytest.approx(len(log_likes) * shift / 1000)
+    for one, other in zip(usual.words, stretched.words, strict=True):
+        assert (other.start, other.duration) == pytest.approx((one.start * shift / 10, one.duration * shift / 10))
+
+
+def test_a_lattice_search_beam_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match=r"decoding\.lattice_search_beam must be positive, got 0"):
+        DecodingConfig(lattice_search_beam=0.0)
