@@ -4,43 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
 
 from lhuc_asr.adaptation.lower_part import GroupFrames, device_of, highest_split
-from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames, joint_minibatches
+from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames
 from lhuc_asr.adaptation.objective import Objective, opened_objective
+from lhuc_asr.adaptation.utterance_objective import GroupUtterances, opened_utterance_objective
+from lhuc_asr.adaptation.utterances import SpeakerUtterances
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import amplitude
 from lhuc_asr.lhuc.hooks import refuse_attached
+from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.training.precision import Precision, resolve
 
 CACHE_BYTES = 2**30
 """Memory for what lies below the first site, of one group: 1 GiB, 22 minutes of speech with 2048 units."""
 
-_MEASURED_FRAMES = 1024
+_MEASURED_TARGETS = 1024
+
+Learnt: TypeAlias = SpeakerFrames | SpeakerUtterances
+"""What one speaker is learnt from; a group learns in one of the two ways."""
+
+Taken = TypeVar("Taken")
+Taken_co = TypeVar("Taken_co", covariant=True)
+
+
+class GroupSpeech(Protocol[Taken_co]):
+    """The speech of a group, from which minibatches are taken.
+
+    Attributes:
+        sizes: targets of each speaker.
+        num_items: frames, or pieces of utterances, of each speaker; they come in the order in which they are drawn.
+        device: where minibatches are given.
+    """
+
+    sizes: list[int]
+    num_items: list[int]
+    device: torch.device
+
+    def minibatches(self, orders: Mapping[int, Tensor], batch_size: int) -> Iterator[JointMinibatch]:
+        """Minibatches of about so many targets of each speaker, whose items come in the order given."""
+
+    def take(self, batch: JointMinibatch) -> Taken_co:
+        """The speech of one of them."""
 
 
 @contextmanager
 def opened_group(
     network: AcousticNetwork,
     adapters: Sequence[LhucAdapter],
-    speakers: Sequence[SpeakerFrames],
+    speakers: Sequence[Learnt],
     *,
     seed: int = 0,
     precision: Precision = Precision.float32,
     cache_bytes: int = CACHE_BYTES,
-) -> Iterator[SpeakerGroup]:
-    """Prepare speakers to learn side by side inside the block; what lies below the first site is computed now.
+) -> Iterator[SpeakerGroup[Any]]:
+    """Prepare speakers to learn side by side inside the block.
+
+    Where they learn from frames, what lies below the first site is computed now.
 
     Args:
         network: in evaluation mode, on any device; nothing of it changes.
         adapters: one for each speaker, all of the same sites and amplitude; where everybody begins.
-        speakers: what each is learnt from, every frame with a target.
-        seed: of the order of each speaker's frames.
+        speakers: what each is learnt from, all of them frames or all of them utterances, with their targets.
+        seed: of the order of each speaker's frames or utterances.
         precision: of the matrix products; parameters and their derivatives are never of less than single precision.
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
 
@@ -51,53 +83,74 @@ def opened_group(
     if any(adapter.sites != first.sites or adapter.kind is not first.kind for adapter in adapters):
         raise SiteError("speakers are adapted together only when they have the same sites and amplitude")
     refuse_attached(network)
-    window = speakers[0].frames.windows(torch.zeros(1, dtype=torch.int64))
-    split = highest_split(network, [site.name for site in first.sites], window)
     halved = resolve(precision, device_of(network)) is Precision.bfloat16
     dtype = torch.bfloat16 if halved else None
+    with _opened(network, first.sites, speakers, cache_bytes, dtype) as (objective, speech):
+        yield SpeakerGroup(objective, speech, adapters, seed)
+
+
+@contextmanager
+def _opened(
+    network: AcousticNetwork,
+    sites: Sequence[Site],
+    speakers: Sequence[Learnt],
+    cache_bytes: int,
+    dtype: torch.dtype | None,
+) -> Iterator[tuple[Objective[Any], GroupSpeech[Any]]]:
+    """The objective, and where its minibatches come from."""
+    if _of_utterances(speakers):
+        with opened_utterance_objective(network, sites, dtype=dtype) as whole:
+            yield whole, GroupUtterances(speakers, device_of(network))
+        return
+    assert _of_frames(speakers), "speakers of one group learn in one way"
+    window = speakers[0].frames.windows(torch.zeros(1, dtype=torch.int64))
+    split = highest_split(network, [site.name for site in sites], window)
     frames = GroupFrames(network, speakers, split, cache_bytes=cache_bytes, dtype=dtype)
-    with opened_objective(network, first.sites, split, dtype=dtype) as objective:
-        yield SpeakerGroup(objective, frames, adapters, seed)
+    with opened_objective(network, sites, split, dtype=dtype) as objective:
+        yield objective, frames
 
 
-class SpeakerGroup:
+class SpeakerGroup(Generic[Taken]):
     """Speakers who learn side by side, addressed by their places; `opened_group` makes one.
 
     A step descends the sum of the speakers' mean cross-entropies. A row of the tables acts on its own speaker's frames
     alone, and nothing but it is moved by them.
 
     Attributes:
-        sizes: frames of each speaker.
+        sizes: targets of each speaker.
     """
 
-    def __init__(self, objective: Objective, frames: GroupFrames, adapters: Sequence[LhucAdapter], seed: int) -> None:
-        self.sizes = frames.sizes
-        self._objective, self._frames, self._adapters = objective, frames, adapters
+    def __init__(
+        self, objective: Objective[Taken], speech: GroupSpeech[Taken], adapters: Sequence[LhucAdapter], seed: int
+    ) -> None:
+        self.sizes = speech.sizes
+        self._objective, self._speech, self._adapters = objective, speech, adapters
         self._kind = adapters[0].kind
         self._generators = [torch.Generator().manual_seed(seed) for _ in adapters]
         self._tables = {name: torch.stack([adapter.r[name].detach() for adapter in adapters]) for name in adapters[0].r}
 
     def sweep(self, places: Sequence[int], *, lr_at: Callable[[float], float], batch_size: int) -> list[float]:
-        """Pass over all frames of some speakers once, each speaker's in an order of its own.
+        """Pass over all frames or utterances of some speakers once, each speaker's in an order of its own.
 
         Args:
             places: who takes part.
             lr_at: step of plain gradient descent on each speaker's mean cross-entropy, by the share of the sweep (0 to
                 1) that the speaker has behind.
-            batch_size: frames of each speaker in a step.
+            batch_size: targets of each speaker in a step.
 
         Returns:
             For every speaker the mean of the objectives on the way; 0 for those who took no part.
         """
-        orders = {place: torch.randperm(self.sizes[place], generator=self._generators[place]) for place in places}
+        num_items = self._speech.num_items
+        orders = {place: torch.randperm(num_items[place], generator=self._generators[place]) for place in places}
         totals = _Totals(self.sizes)
-        for step, batch in enumerate(joint_minibatches(orders, batch_size)):
+        for batch in self._speech.minibatches(orders, batch_size):
             which = self._which(batch)
-            lrs = [lr_at(step / -(-self.sizes[place] // batch_size)) for place in batch.speakers]
+            lrs = [lr_at(share) for share in batch.shares]
             r = {name: _rows_of(table, which).requires_grad_() for name, table in self._tables.items()}
             with torch.enable_grad():
                 factors = {name: amplitude(values, self._kind) for name, values in r.items()}
-            losses, by_factors = self._objective.losses_and_gradients(self._frames.take(batch), _detached(factors))
+            losses, by_factors = self._objective.losses_and_gradients(self._speech.take(batch), _detached(factors))
             gradients = torch.autograd.grad(list(factors.values()), list(r.values()), by_factors)
             for table, gradient in zip(self._tables.values(), gradients, strict=True):
                 _descend(table, which, gradient, lrs)
@@ -105,13 +158,13 @@ class SpeakerGroup:
         return totals.means()
 
     def measure(self) -> list[float]:
-        """Mean cross-entropy of every speaker's frames with the parameters as they are."""
+        """Mean cross-entropy of every speaker's targets with the parameters as they are."""
         totals = _Totals(self.sizes)
-        orders = {place: torch.arange(size) for place, size in enumerate(self.sizes)}
-        for batch in joint_minibatches(orders, max(1, _MEASURED_FRAMES // len(orders))):
+        orders = {place: torch.arange(count) for place, count in enumerate(self._speech.num_items)}
+        for batch in self._speech.minibatches(orders, max(1, _MEASURED_TARGETS // len(orders))):
             which = self._which(batch)
             factors = {name: amplitude(_rows_of(table, which), self._kind) for name, table in self._tables.items()}
-            totals.add(batch, self._objective.losses(self._frames.take(batch), factors))
+            totals.add(batch, self._objective.losses(self._speech.take(batch), factors))
         return totals.means()
 
     def store(self, places: Sequence[int]) -> None:
@@ -124,11 +177,11 @@ class SpeakerGroup:
         """Rows of the tables of those who take part; None means all."""
         if len(batch.speakers) == len(self.sizes):
             return None
-        return torch.tensor(batch.speakers, device=self._frames.device)
+        return torch.tensor(batch.speakers, device=self._speech.device)
 
 
 class _Totals:
-    """Sums of objectives over frames, one for each speaker, fetched from the device only at the end."""
+    """Sums of objectives over targets, one for each speaker, fetched from the device only at the end."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
@@ -139,7 +192,7 @@ class _Totals:
         self._steps.append((batch, losses))
 
     def means(self) -> list[float]:
-        """Mean over each speaker's frames; 0 for those who took no part."""
+        """Mean over each speaker's targets; 0 for those who took no part."""
         sums = [0.0] * len(self._sizes)
         values = iter(torch.cat([losses for _, losses in self._steps]).tolist() if self._steps else [])
         for batch, _ in self._steps:
@@ -166,3 +219,13 @@ def _descend(table: Tensor, which: Tensor | None, gradient: Tensor, lrs: Sequenc
 
 def _detached(factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: values.detach() for name, values in factors.items()}
+
+
+def _of_utterances(speakers: Sequence[Learnt]) -> TypeGuard[Sequence[SpeakerUtterances]]:
+    """Whether speakers learn from whole utterances."""
+    return all(isinstance(speaker, SpeakerUtterances) for speaker in speakers)
+
+
+def _of_frames(speakers: Sequence[Learnt]) -> TypeGuard[Sequence[SpeakerFrames]]:
+    """Whether speakers learn from frames."""
+    return all(isinstance(speaker, SpeakerFrames) for speaker in speakers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate, count
@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames
+from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames, joint_minibatches
 from lhuc_asr.adaptation.rows import Rows
 from lhuc_asr.lhuc.hooks import layer_of
 from lhuc_asr.models.network import AcousticNetwork
@@ -45,7 +45,8 @@ class GroupFrames:
         dtype: in which it is kept; None leaves it as it is.
 
     Attributes:
-        sizes: frames of each speaker.
+        sizes: frames of each speaker, and so the targets.
+        num_items: the same: frames are drawn one by one.
         device: of the network.
     """
 
@@ -60,20 +61,24 @@ class GroupFrames:
     ) -> None:
         self._network, self._speakers, self._split, self._dtype = network, speakers, split, dtype
         self.device = device_of(network)
-        self.sizes = [speaker.frames.num_frames for speaker in speakers]
+        self.sizes = self.num_items = [speaker.frames.num_frames for speaker in speakers]
         self._starts = [0, *accumulate(self.sizes)]
         self._targets = torch.cat([speaker.targets for speaker in speakers]).to(self.device)
         self._kept = self._keep(cache_bytes) if split is not None else None
 
+    def minibatches(self, orders: Mapping[int, Tensor], batch_size: int) -> Iterator[JointMinibatch]:
+        """Minibatches of so many frames, each speaker's in the order given."""
+        return joint_minibatches(orders, batch_size)
+
     def take(self, batch: JointMinibatch) -> Minibatch:
         """One minibatch of each of some speakers, one after the other."""
-        own = zip(batch.speakers, batch.frames, strict=True)
+        own = zip(batch.speakers, batch.items, strict=True)
         numbers = torch.cat([frames + self._starts[place] for place, frames in own]).to(self.device)
         inputs = self._computed(batch) if self._kept is None else self._kept.index_select(0, numbers)
         return Minibatch(inputs, self._targets.index_select(0, numbers), batch.rows)
 
     def _computed(self, batch: JointMinibatch) -> Tensor:
-        own = zip(batch.speakers, batch.frames, strict=True)
+        own = zip(batch.speakers, batch.items, strict=True)
         windows = torch.cat([self._speakers[place].frames.windows(frames) for place, frames in own])
         return self._lower(windows)
 

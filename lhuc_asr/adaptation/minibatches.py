@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from lhuc_asr.features.splicing import SplicedFrames
 
 @dataclass(frozen=True, eq=False)
 class SpeakerFrames:
-    """What one speaker's scales are learnt from.
+    """What one speaker's scales are learnt from, frame by frame.
 
     Attributes:
         frames: the speaker's N frames with their context.
@@ -25,9 +25,14 @@ class SpeakerFrames:
     targets: Tensor
 
     @property
+    def num_frames(self) -> int:
+        """Frames that may have a target."""
+        return self.frames.num_frames
+
+    @property
     def have_targets(self) -> bool:
         """Whether there are frames, and each has a target."""
-        return len(self.targets) == self.frames.num_frames > 0
+        return len(self.targets) == self.num_frames > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,24 +41,27 @@ class JointMinibatch:
 
     Attributes:
         speakers: places of the speakers in their group.
-        frames: for each of them the numbers of the frames, counted within the speaker.
+        items: for each of them the numbers of what is seen, frames or pieces of utterances, counted within the speaker.
+        rows: how their targets lie when they are put one after the other.
+        shares: how much of the sweep each speaker has behind, 0 to 1.
     """
 
     speakers: tuple[int, ...]
-    frames: tuple[Tensor, ...]
-
-    @property
-    def rows(self) -> Rows:
-        """How the frames lie when they are put one after the other."""
-        return Rows(tuple(map(len, self.frames)))
+    items: tuple[Tensor, ...]
+    rows: Rows
+    shares: tuple[float, ...]
 
 
-def joint_minibatches(orders: Mapping[int, Tensor], batch_size: int) -> Iterator[JointMinibatch]:
-    """Cut every speaker's frames into minibatches, as if the speaker were alone, and take them side by side.
+def joint_minibatches(
+    orders: Mapping[int, Tensor], batch_size: int, num_targets: Sequence[Tensor] | None = None
+) -> Iterator[JointMinibatch]:
+    """Cut every speaker's items into minibatches, as if the speaker were alone, and take them side by side.
 
     Args:
-        orders: place of a speaker -> frame numbers in the order in which they are seen.
-        batch_size: frames in a minibatch; a speaker's last one holds what is left.
+        orders: place of a speaker -> numbers of items in the order in which they are seen.
+        batch_size: targets in a minibatch; a speaker's last one holds what is left.
+        num_targets: by place of a speaker, how many targets each item has; None means one. A minibatch is filled as
+            long as it does not grow beyond ``batch_size``, and holds at least one item.
 
     Yields:
         As many as the longest speaker has; speakers who have finished drop out.
@@ -62,8 +70,29 @@ def joint_minibatches(orders: Mapping[int, Tensor], batch_size: int) -> Iterator
         >>> steps = joint_minibatches({0: torch.arange(3), 1: torch.arange(1)}, batch_size=2)
         >>> [(step.speakers, step.rows.counts) for step in steps]
         [((0, 1), (2, 1)), ((0,), (1,))]
+        >>> steps = joint_minibatches({0: torch.arange(3)}, 5, [torch.tensor([9, 2, 3])])
+        >>> [step.rows.counts for step in steps]
+        [(9,), (5,)]
     """
-    parts = {place: torch.split(order, batch_size) for place, order in orders.items()}
+    parts = {
+        place: torch.split(order, batch_size) if num_targets is None else _filled(order, batch_size, num_targets[place])
+        for place, order in orders.items()
+    }
     for step in range(max(map(len, parts.values()), default=0)):
         now = {place: own[step] for place, own in parts.items() if step < len(own)}
-        yield JointMinibatch(tuple(now), tuple(now.values()))
+        counts = [len(own) if num_targets is None else int(num_targets[place][own].sum()) for place, own in now.items()]
+        shares = tuple(step / len(parts[place]) for place in now)
+        yield JointMinibatch(tuple(now), tuple(now.values()), Rows(tuple(counts)), shares)
+
+
+def _filled(order: Tensor, batch_size: int, num_targets: Tensor) -> list[Tensor]:
+    """Items in their order, as many at a time as have ``batch_size`` targets together, at least one."""
+    sizes: list[int] = []
+    filled = 0
+    for size in num_targets[order].tolist():
+        if not sizes or filled + size > batch_size:
+            sizes.append(0)
+            filled = 0
+        sizes[-1] += 1
+        filled += size
+    return list(torch.split(order, sizes)) if sizes else []

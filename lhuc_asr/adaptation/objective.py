@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,19 +21,39 @@ Factors = Mapping[str, Tensor]
 """Site name -> (S, H) or (S, C, F) factors, a row for each speaker of the minibatch."""
 
 
-class Objective(Protocol):
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+
+
+class Objective(Protocol[Batch_contra]):
     """Computes speakers' objectives from a minibatch and their factors."""
 
-    def losses(self, batch: Minibatch, factors: Factors) -> Tensor:
-        """(S,) mean cross-entropy of each speaker's frames, in nats a frame."""
+    def losses(self, batch: Batch_contra, factors: Factors) -> Tensor:
+        """(S,) mean cross-entropy of each speaker's targets, in nats a target."""
 
-    def losses_and_gradients(self, batch: Minibatch, factors: Factors) -> tuple[Tensor, list[Tensor]]:
+    def losses_and_gradients(self, batch: Batch_contra, factors: Factors) -> tuple[Tensor, list[Tensor]]:
         """The same, and for every site, in the order of ``factors``, the derivatives of the sum by the factors."""
+
+
+def differentiated(losses: Callable[[Factors], Tensor], factors: Factors) -> tuple[Tensor, list[Tensor]]:
+    """Speakers' objectives and, by autograd, their derivatives; none is computed for the network's weights.
+
+    Args:
+        losses: from factors to (S,) objectives.
+        factors: where they are differentiated.
+
+    Returns:
+        (S,) objectives, and for every site, in the order of ``factors``, the derivatives of their sum.
+    """
+    leaves = {name: values.detach().requires_grad_() for name, values in factors.items()}
+    with torch.enable_grad():
+        found = losses(leaves)
+        gradients = torch.autograd.grad(found.sum(), list(leaves.values()))
+    return found.detach(), list(gradients)
 
 
 def opened_objective(
     network: AcousticNetwork, sites: Sequence[Site], split: str | None, *, dtype: torch.dtype | None = None
-) -> AbstractContextManager[Objective]:
+) -> AbstractContextManager[Objective[Minibatch]]:
     """The fastest way to compute the objective of this network with these sites, for use inside a block.
 
     Args:
@@ -51,7 +71,7 @@ def opened_objective(
 @contextmanager
 def _attached(
     network: AcousticNetwork, sites: Sequence[Site], split: str | None, dtype: torch.dtype | None
-) -> Iterator[Objective]:
+) -> Iterator[Objective[Minibatch]]:
     objective = HookedObjective(network, sites, split, dtype=dtype)
     with attached_scales(network, objective.sites_above, objective.multiply):
         yield objective
@@ -88,11 +108,7 @@ class HookedObjective:
 
     def losses_and_gradients(self, batch: Minibatch, factors: Factors) -> tuple[Tensor, list[Tensor]]:
         """The same with derivatives; none is computed for the network's weights."""
-        leaves = {name: values.detach().requires_grad_() for name, values in factors.items()}
-        with torch.enable_grad():
-            losses = self._losses(batch, leaves)
-            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        return losses.detach(), list(gradients)
+        return differentiated(lambda leaves: self._losses(batch, leaves), factors)
 
     def multiply(self, site: Site, output: Tensor, window_of_row: Tensor | None = None) -> Tensor:
         """Scale a site's output; hooks call this."""

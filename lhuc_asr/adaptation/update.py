@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from torch import Tensor
 
-from lhuc_asr.adaptation.group import CACHE_BYTES, SpeakerGroup, opened_group
+from lhuc_asr.adaptation.group import CACHE_BYTES, Learnt, SpeakerGroup, opened_group
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
@@ -44,10 +45,11 @@ class AdaptConfig:
         num_epochs: sweeps over the speaker's frames.
         precision: of the matrix products. bfloat16 is two to three times faster on processors with AMX and less
             exact; auto takes it where it is fast, so that results depend on the machine.
-        batch_size: frames in a minibatch.
+        batch_size: output frames in a minibatch; where a network learns from whole utterances, a minibatch is filled
+            with as many of them as do not exceed that, at least one.
         supervision: targets of the frames.
         min_seconds: a speaker with less speech than that, silence not counted, is refused.
-        seed: of the order of the frames.
+        seed: of the order of the frames, or of the utterances.
 
     Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V: lr 0.8 for every amplitude; the number of
     sweeps and the batch are not printed there (3 sweeps in the paper of 2014).
@@ -118,7 +120,7 @@ def adapt(
 def adapt_group(
     network: AcousticNetwork,
     adapters: Sequence[LhucAdapter],
-    speakers: Sequence[SpeakerFrames],
+    speakers: Sequence[Learnt],
     config: AdaptConfig,
     *,
     cache_bytes: int = CACHE_BYTES,
@@ -128,13 +130,13 @@ def adapt_group(
     Every step takes the next minibatch of each speaker and descends the sum of their mean cross-entropies. A
     speaker's parameters act on that speaker's frames alone, and the frames come in the order in which they would come
     to the speaker alone; so everybody's parameters take the path that they would take alone. Sums are rounded
-    differently in company: single precision leaves differences of about 1e-6. What lies below the first site is
-    computed once.
+    differently in company: single precision leaves differences of about 1e-6. Where speakers learn from frames, what
+    lies below the first site is computed once.
 
     Args:
         network: in evaluation mode, on any device.
         adapters: one for each speaker, all of the same sites and amplitude; moved in place.
-        speakers: what each is learnt from.
+        speakers: what each is learnt from, all of them frames or all of them utterances.
         config: step, sweeps, minibatch of each speaker.
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
 
@@ -170,7 +172,7 @@ class _Course:
     after: float
 
 
-def _courses(group: SpeakerGroup, config: AdaptConfig) -> list[_Course]:
+def _courses(group: SpeakerGroup[Any], config: AdaptConfig) -> list[_Course]:
     """Learn; those whose objective is not finite from the beginning do not take part."""
     before = group.measure()
     going = [place for place, value in enumerate(before) if math.isfinite(value)]
@@ -182,7 +184,7 @@ def _courses(group: SpeakerGroup, config: AdaptConfig) -> list[_Course]:
     ]
 
 
-def _sweep(group: SpeakerGroup, going: Sequence[int], config: AdaptConfig, epoch: int) -> list[float]:
+def _sweep(group: SpeakerGroup[Any], going: Sequence[int], config: AdaptConfig, epoch: int) -> list[float]:
     def lr_at(share: float) -> float:
         return config.lr_after(epoch + share)
 
@@ -200,5 +202,5 @@ def _outcome(course: _Course, config: AdaptConfig, seconds: Seconds) -> UpdateRe
     )
 
 
-def _without_targets(speaker: SpeakerFrames) -> SpeakerError:
-    return SpeakerError(f"cannot adapt on {speaker.frames.num_frames} frames with {len(speaker.targets)} targets")
+def _without_targets(speaker: Learnt) -> SpeakerError:
+    return SpeakerError(f"cannot adapt on {speaker.num_frames} frames with {len(speaker.targets)} targets")

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.group import Learnt
 from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.lower_part import device_of
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.update import UpdateReport, adapt_group
+from lhuc_asr.adaptation.utterances import require_lengths, utterances_of
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
@@ -44,7 +46,7 @@ class Updated:
         amplitude: how they become factors.
         layouts: site name -> where its units lie.
         report: what the update did.
-        num_frames: frames that were learnt from.
+        num_frames: output frames that were learnt from.
         cpu: seconds of one core that it took.
     """
 
@@ -58,7 +60,14 @@ class Updated:
     def profile(
         self, speaker: str, *, base_fingerprint: str, settings: Mapping[str, Any], frame_shift_ms: Milliseconds
     ) -> Profile:
-        """The profile of these parameters; `report_of` gets the report out of it again."""
+        """The profile of these parameters; `report_of` gets the report out of it again.
+
+        Args:
+            speaker: whose they are.
+            base_fingerprint: of the model.
+            settings: of the adaptation.
+            frame_shift_ms: from one output frame to the next.
+        """
         return Profile(
             speaker=speaker,
             base_fingerprint=base_fingerprint,
@@ -99,6 +108,7 @@ def update_speakers(
 ) -> Iterator[tuple[str, Updated | str]]:
     """Learn the scales of many speakers; a speaker who fails gives the reason, and the others go on.
 
+    They learn from frames with their windows, or from whole utterances, as suits the network (``learns_from_frames``).
     Speakers learn in groups (`lhuc_asr.adaptation.grouping`), which do not depend on ``num_jobs``: the same speakers
     with the same speech and settings get the same parameters bit for bit, with any number of processes. Among other
     speakers, or alone, sums are rounded differently, and a parameter may differ by about 1e-6. On a device other than
@@ -122,12 +132,23 @@ def update_speakers(
             return list(_update_group(network, sites, group, targets, feats, settings))
 
     device = device_of(network)
-    sizes = GroupSizes.for_device(device, sites[0].num_units)
-    num_frames = {speaker: own.num_frames for speaker, own in targets.items()}
-    groups = list(groups_of_speakers(num_frames, settings.adapt.batch_size, sizes))
+    groups = list(_groups(network, sites, targets, settings.adapt.batch_size))
     num_jobs = min(num_jobs, len(groups)) if device.type == "cpu" else 1
     outcomes = chain.from_iterable(map_in_processes(update, groups, num_jobs=num_jobs))
     yield from track(outcomes, "adaptation", total=len(targets), unit="speaker")
+
+
+def _groups(
+    network: AcousticNetwork, sites: Sequence[Site], targets: Mapping[str, SpeakerTargets], batch_size: int
+) -> Iterator[tuple[str, ...]]:
+    """Who learns side by side; nobody where a whole utterance cannot be given its own speaker's factors."""
+    apart = network.learns_from_frames or all(site.layout.tells_utterances_apart for site in sites)
+    if not apart:
+        yield from ((speaker,) for speaker in targets)
+        return
+    sizes = GroupSizes.for_device(device_of(network), sites[0].num_units)
+    num_frames = {speaker: own.num_frames * network.subsampling for speaker, own in targets.items()}
+    yield from groups_of_speakers(num_frames, batch_size * network.subsampling, sizes)
 
 
 def _update_group(
@@ -140,10 +161,10 @@ def _update_group(
 ) -> Iterator[tuple[str, Updated | str]]:
     """Speakers of one group, in their order; where all fail together, each is tried alone."""
     outcomes: dict[str, Updated | str] = {}
-    able: dict[str, SpeakerFrames] = {}
+    able: dict[str, Learnt] = {}
     for speaker in group:
         try:
-            able[speaker] = _frames_of(targets[speaker], feats, network.context)
+            able[speaker] = _speech_of(targets[speaker], feats, network)
         except _FAILURES as error:
             outcomes[speaker] = _reason(speaker, error)
     try:
@@ -160,7 +181,7 @@ def _update_group(
 def _update(
     network: AcousticNetwork,
     sites: Sequence[Site],
-    speakers: Mapping[str, SpeakerFrames],
+    speakers: Mapping[str, Learnt],
     settings: AdaptationSettings,
 ) -> dict[str, Updated | str]:
     if not speakers:
@@ -168,24 +189,25 @@ def _update(
     begin = cpu_seconds()
     adapters = [LhucAdapter.identity(network, sites, settings.lhuc.amplitude) for _ in speakers]
     reports = adapt_group(network, adapters, list(speakers.values()), settings.adapt)
-    cpu_per_frame = (cpu_seconds() - begin) / sum(own.frames.num_frames for own in speakers.values())
+    cpu_per_frame = (cpu_seconds() - begin) / max(1, sum(own.num_frames for own in speakers.values()))
     outcomes: dict[str, Updated | str] = {}
     for (speaker, own), adapter, report in zip(speakers.items(), adapters, reports, strict=True):
         if isinstance(report, SpeakerError):
             outcomes[speaker] = _reason(speaker, report)
         else:
             r = {name: value.detach().cpu().numpy() for name, value in adapter.r.items()}
-            num_frames = own.frames.num_frames
+            num_frames = own.num_frames
             layouts = {site.name: site.layout.letters for site in sites}
             outcomes[speaker] = Updated(r, adapter.kind, layouts, report, num_frames, cpu_per_frame * num_frames)
     return outcomes
 
 
-def _frames_of(targets: SpeakerTargets, feats: Feats, context: int) -> SpeakerFrames:
-    for utterance, pdfs in targets.pdfs.items():
-        if len(feats[utterance]) != len(pdfs):
-            raise SpeakerError(f"utterance {utterance!r} has {len(feats[utterance])} frames but {len(pdfs)} targets")
-    frames = SplicedFrames((feats[utterance] for utterance in targets.pdfs), context)
+def _speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork) -> Learnt:
+    """What a speaker learns from, in the way that suits the network."""
+    require_lengths(targets.pdfs, feats, network)
+    if not network.learns_from_frames:
+        return utterances_of(targets.pdfs, feats, network)
+    frames = SplicedFrames((feats[utterance] for utterance in targets.pdfs), network.context)
     return SpeakerFrames(frames, torch.from_numpy(np.concatenate(list(targets.pdfs.values())).astype(np.int64)))
 
 

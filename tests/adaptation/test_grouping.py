@@ -51,7 +51,7 @@ def test_minibatches_are_those_of_each_speaker_alone(lengths: dict[int, int], ba
     orders = {place: torch.randperm(length) for place, length in lengths.items()}
     taken: dict[int, list[list[int]]] = {place: [] for place in lengths}
     for batch in joint_minibatches(orders, batch_size):
-        for place, frames in zip(batch.speakers, batch.frames, strict=True):
+        for place, frames in zip(batch.speakers, batch.items, strict=True):
             taken[place].append(frames.tolist())
     for place, order in orders.items():
         assert taken[place] == [part.tolist() for part in torch.split(order, batch_size)]

@@ -1,0 +1,187 @@
+"""The objective of speakers who learn from whole utterances, several speakers in one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from lhuc_asr.adaptation.minibatches import JointMinibatch, joint_minibatches
+from lhuc_asr.adaptation.objective import Factors, differentiated
+from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
+from lhuc_asr.errors import SiteError
+from lhuc_asr.lhuc.hooks import attached_scales
+from lhuc_asr.lhuc.sites import Site
+from lhuc_asr.models.network import AcousticNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class UtteranceMinibatch:
+    """A minibatch as the network gets it, on the network's device; B pieces of utterances with N targets in all.
+
+    Attributes:
+        feats_BTF: padded with the last frame of each piece.
+        lens_B: true frames.
+        speaker_B: whose they are, counted within the minibatch.
+        piece_N: the piece of each target.
+        output_N: its output, counted within the piece.
+        targets_N: tied states.
+        rows: how many targets each speaker has; the speakers lie one after the other.
+    """
+
+    feats_BTF: Tensor
+    lens_B: Tensor
+    speaker_B: Tensor
+    piece_N: Tensor
+    output_N: Tensor
+    targets_N: Tensor
+    rows: Rows
+
+
+class GroupUtterances:
+    """The utterances of a group of speakers, kept on the network's device.
+
+    Args:
+        speakers: of the group, by place.
+        device: of the network.
+
+    Attributes:
+        sizes: targets of each speaker.
+        num_items: pieces of utterances of each speaker.
+        device: of the network.
+    """
+
+    def __init__(self, speakers: Sequence[SpeakerUtterances], device: torch.device) -> None:
+        self.device = device
+        self.sizes = [speaker.num_frames for speaker in speakers]
+        self.num_items = [len(speaker.pieces) for speaker in speakers]
+        self._first_item = [0, *accumulate(self.num_items)]
+        pieces = [piece for speaker in speakers for piece in speaker.pieces]
+        self._table = _Table(pieces)
+        self._feats_TF = torch.cat([piece.feats for piece in pieces]).to(device)
+        self._targets = torch.cat([piece.targets for piece in pieces]).to(device)
+        self._num_targets = list(torch.split(self._table.num_targets, self.num_items))
+
+    def minibatches(self, orders: Mapping[int, Tensor], batch_size: int) -> Iterator[JointMinibatch]:
+        """Minibatches of about so many targets, each speaker's pieces in the order given."""
+        return joint_minibatches(orders, batch_size, self._num_targets)
+
+    def take(self, batch: JointMinibatch) -> UtteranceMinibatch:
+        """One minibatch of each of some speakers, one after the other."""
+        own = zip(batch.speakers, batch.items, strict=True)
+        items_B = torch.cat([items + self._first_item[place] for place, items in own])
+        lens_B, counts_B = self._table.num_frames[items_B], self._table.num_targets[items_B]
+        frames_BT = torch.minimum(torch.arange(int(lens_B.max()))[None], lens_B[:, None] - 1)
+        frames_BT += self._table.first_frame[items_B][:, None]
+        piece_N = torch.arange(len(items_B)).repeat_interleave(counts_B)
+        number_N = torch.cat([torch.arange(count) for count in counts_B.tolist()])
+        targets = (self._table.first_target[items_B][piece_N] + number_N).to(self.device)
+        return UtteranceMinibatch(
+            feats_BTF=self._feats_TF[frames_BT.to(self.device)],
+            lens_B=lens_B.to(self.device),
+            speaker_B=Rows(tuple(map(len, batch.items))).repeat(torch.arange(len(batch.items))).to(self.device),
+            piece_N=piece_N.to(self.device),
+            output_N=(self._table.skip[items_B][piece_N] + number_N).to(self.device),
+            targets_N=self._targets[targets],
+            rows=batch.rows,
+        )
+
+
+class _Table:
+    """Where each of some pieces lies when all are put one after the other."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.num_frames = torch.tensor([len(piece.feats) for piece in pieces])
+        self.num_targets = torch.tensor([len(piece.targets) for piece in pieces])
+        self.skip = torch.tensor([piece.skip for piece in pieces])
+        self.first_frame = self.num_frames.cumsum(0) - self.num_frames
+        self.first_target = self.num_targets.cumsum(0) - self.num_targets
+
+
+@contextmanager
+def opened_utterance_objective(
+    network: AcousticNetwork, sites: Sequence[Site], *, dtype: torch.dtype | None = None
+) -> Iterator[UtteranceObjective]:
+    """The objective of this network with these sites, for use inside the block.
+
+    Args:
+        network: in evaluation mode.
+        sites: what is scaled.
+        dtype: of the matrix products, which torch then casts by itself; None keeps that of the network.
+    """
+    objective = UtteranceObjective(network, dtype=dtype)
+    with _differentiable(network), attached_scales(network, sites, objective.multiply):
+        yield objective
+
+
+class UtteranceObjective:
+    """Cross-entropy of whole utterances: hooks scale the sites, each utterance by its speaker's factors.
+
+    Args:
+        network: in evaluation mode.
+        dtype: of the matrix products; None keeps that of the network.
+    """
+
+    def __init__(self, network: AcousticNetwork, *, dtype: torch.dtype | None = None) -> None:
+        self._network, self._dtype = network, dtype
+        self._factors: Factors = {}
+        self._speaker_B = torch.zeros(0, dtype=torch.int64)
+
+    def losses(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
+        """(S,) mean cross-entropy of each speaker's targets."""
+        with torch.no_grad():
+            return self._losses(batch, factors)
+
+    def losses_and_gradients(self, batch: UtteranceMinibatch, factors: Factors) -> tuple[Tensor, list[Tensor]]:
+        """The same with derivatives; none is computed for the network's weights."""
+        return differentiated(lambda leaves: self._losses(batch, leaves), factors)
+
+    def multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None = None) -> Tensor:
+        """Scale a site's output; hooks call this."""
+        factors = self._factors[site.name]
+        if len(factors) == 1:
+            own = factors[0].to(output.dtype)
+            return output * own if utterance_of_row is not None else site.layout.scale(output, own)
+        _require_told_apart(site, is_ragged=utterance_of_row is not None)
+        if utterance_of_row is not None:
+            return output * factors.index_select(0, self._speaker_B[utterance_of_row]).to(output.dtype)
+        return site.layout.scale_rows(output, factors.index_select(0, self._speaker_B))
+
+    def _losses(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
+        self._factors, self._speaker_B = factors, batch.speaker_B
+        with torch.autocast(batch.feats_BTF.device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            log_probs_BTV = self._network(batch.feats_BTF, batch.lens_B)
+        losses_N = -log_probs_BTV[batch.piece_N, batch.output_N, batch.targets_N]
+        return batch.rows.means(losses_N.to(torch.promote_types(losses_N.dtype, torch.float32)))
+
+
+def _require_told_apart(site: Site, *, is_ragged: bool) -> None:
+    """Padded outputs must have a dimension of utterances: rows of all utterances may or may not hold padding."""
+    if not (site.layout.tells_utterances_apart if is_ragged else "B" in site.layout.letters):
+        raise SiteError(
+            f"layout {site.layout.letters!r} of {site.name!r} does not tell the utterances of several speakers apart: "
+            "give find_sites an example of two utterances, or adapt to one speaker at a time"
+        )
+
+
+@contextmanager
+def _differentiable(network: nn.Module) -> Iterator[None]:
+    """Let recurrent layers be differentiated inside the block, which cuDNN does in training mode alone.
+
+    In that mode they differ by their dropout only, which is turned off.
+    """
+    with ExitStack() as stack:
+        for layer in network.modules():
+            if isinstance(layer, nn.RNNBase) and not layer.training:
+                stack.callback(_put_back, layer, layer.dropout)
+                layer.dropout, layer.training = 0.0, True
+        yield
+
+
+def _put_back(layer: nn.RNNBase, dropout: float) -> None:
+    layer.dropout, layer.training = dropout, False

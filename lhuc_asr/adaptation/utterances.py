@@ -1,0 +1,139 @@
+"""What is learnt from whole utterances: speech with its targets, long utterances cut where that is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lhuc_asr.errors import SpeakerError
+from lhuc_asr.models.network import AcousticNetwork
+
+PIECE_FRAMES = 1500
+"""Longer utterances are cut, if the network's outputs depend on a few frames around them: 15 s in frames of 10 ms."""
+
+MOST_FRAMES = 6000
+"""Of an utterance that cannot be cut: one minute; networks that attend to everything need memory by the square."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """An utterance, or a piece of one with the frames around it that its outputs depend on.
+
+    Attributes:
+        feats: (T, F) normalised features.
+        targets: (N,) tied states of consecutive outputs.
+        skip: outputs of ``feats`` before the first that has a target.
+    """
+
+    feats: Tensor
+    targets: Tensor
+    skip: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SpeakerUtterances:
+    """What one speaker's scales are learnt from, utterance by utterance.
+
+    Attributes:
+        pieces: each with at least one target.
+    """
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """Output frames that have a target."""
+        return sum(len(piece.targets) for piece in self.pieces)
+
+    @property
+    def targets(self) -> Tensor:
+        """(N,) of all pieces, one after the other."""
+        return torch.cat([piece.targets for piece in self.pieces]) if self.pieces else torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def have_targets(self) -> bool:
+        """Whether there is anything to learn from."""
+        return bool(self.pieces)
+
+
+def utterances_of(
+    pdfs: Mapping[str, NDArray[np.int32]], feats: Mapping[str, NDArray[np.float32]], network: AcousticNetwork
+) -> SpeakerUtterances:
+    """One speaker's utterances with their targets, as a network takes them.
+
+    Args:
+        pdfs: utterance id -> (T',) tied state of each output; utterances without any are left out.
+        feats: utterance id -> (T, F) normalised.
+        network: says how long a piece may be and how outputs are counted.
+
+    Raises:
+        SpeakerError: the network needs whole utterances, and one is too long for that.
+    """
+    pieces = (piece for name, own in pdfs.items() for piece in _pieces(name, feats[name], own, network))
+    return SpeakerUtterances(tuple(pieces))
+
+
+def require_lengths(
+    pdfs: Mapping[str, NDArray[np.int32]], feats: Mapping[str, NDArray[np.float32]], network: AcousticNetwork
+) -> None:
+    """Refuse targets that do not fit the outputs.
+
+    Raises:
+        SpeakerError: an utterance has another number of targets than the network gives outputs.
+    """
+    for name, own in pdfs.items():
+        num_frames = len(feats[name])
+        num_outputs = int(network.output_lens(torch.tensor(num_frames)))
+        if num_outputs == len(own):
+            continue
+        outputs = f"{num_frames} frames"
+        if network.subsampling > 1:
+            outputs += f", which give {num_outputs} outputs (one for every {network.subsampling} frames),"
+        raise SpeakerError(f"utterance {name!r} has {outputs} but {len(own)} targets")
+
+
+def _pieces(
+    utterance: str, feats: NDArray[np.float32], pdfs: NDArray[np.int32], network: AcousticNetwork
+) -> Iterator[Piece]:
+    if not len(pdfs):
+        return
+    whole = Piece(torch.from_numpy(np.ascontiguousarray(feats, np.float32)), torch.from_numpy(pdfs.astype(np.int64)))
+    if network.has_windows:
+        yield from cut(whole, network.context, network.subsampling)
+    elif len(feats) > MOST_FRAMES:
+        raise SpeakerError(
+            f"utterance {utterance!r} has {len(feats)} frames; every output of this network depends on the whole "
+            f"utterance, and at most {MOST_FRAMES} frames are taken at once: divide the utterance"
+        )
+    else:
+        yield whole
+
+
+def cut(whole: Piece, context: int, subsampling: int, *, most_frames: int = PIECE_FRAMES) -> Iterator[Piece]:
+    """Cut an utterance into pieces of even length, whose outputs are those of the whole utterance.
+
+    Args:
+        whole: the utterance.
+        context: frames to either side on which an output depends.
+        subsampling: frames from one output to the next.
+        most_frames: of a piece, without its context.
+
+    Example:
+        >>> whole = Piece(torch.arange(9.0)[:, None], torch.arange(5))
+        >>> pieces = list(cut(whole, context=1, subsampling=2, most_frames=4))
+        >>> [(piece.feats[:, 0].tolist(), piece.targets.tolist(), piece.skip) for piece in pieces]
+        [([0.0, 1.0, 2.0, 3.0], [0, 1], 0), ([2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [2, 3], 1), ([6.0, 7.0, 8.0], [4], 1)]
+    """
+    num_outputs = len(whole.targets)
+    num_pieces = -(-num_outputs * subsampling // most_frames)
+    size = -(-num_outputs // num_pieces)
+    for first in range(0, num_outputs, size):
+        targets = whole.targets[first : first + size]
+        begin = max(0, first - -(-context // subsampling))
+        last_frame = (first + len(targets) - 1) * subsampling
+        yield Piece(whole.feats[begin * subsampling : last_frame + context + 1], targets, first - begin)
