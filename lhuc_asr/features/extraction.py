@@ -53,6 +53,39 @@ def extract(
         DataError: an utterance is shorter than a frame or not finite, or there is none; the text names it.
         AudioError: a recording cannot be read.
     """
+    return extract_by(
+        lambda utterance: compute_feats(read_samples(utterance), config),
+        utterance_ids,
+        config,
+        directory,
+        source_key=source_key,
+        num_jobs=num_jobs,
+    )
+
+
+def extract_by(
+    compute: Callable[[str], NDArray[np.float32]],
+    utterance_ids: Sequence[str],
+    config: FeatureConfig,
+    directory: Path,
+    *,
+    source_key: str,
+    num_jobs: int = 1,
+) -> FeatureStore:
+    """`extract`, for features that are more than a function of a waveform and settings.
+
+    Args:
+        compute: utterance id -> (T, config.dim) features before normalisation; called in the workers.
+        utterance_ids: in the order in which they are to be stored.
+        config: the settings, for the description.
+        directory: where to store; may be moved later.
+        source_key: any text that changes when anything else does that ``compute`` depends on.
+        num_jobs: processes.
+
+    Raises:
+        DataError: an utterance cannot be computed, or there is none; the text names it.
+        AudioError: a recording cannot be read.
+    """
     if not utterance_ids:
         raise DataError(f"there are no utterances to extract features from for {str(directory)!r}")
     description = _describe(utterance_ids, config, source_key)
@@ -62,7 +95,7 @@ def extract(
 
     def feats_of(utterance: str) -> tuple[str, NDArray[np.float32]]:
         try:
-            return utterance, compute_feats(read_samples(utterance), config)
+            return utterance, compute(utterance)
         except DataError as error:
             raise DataError(f"utterance {utterance!r}: {error}") from error
 

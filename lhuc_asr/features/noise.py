@@ -52,15 +52,21 @@ class NoiseConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise ConfigError(f"noise.share must be from 0 to 1, got {self.share}")
+            raise ConfigError(f"perturbation.noise.share must be from 0 to 1, got {self.share}")
         if self.min_snr_db > self.max_snr_db:
-            raise ConfigError(f"noise.min_snr_db={self.min_snr_db} lies above noise.max_snr_db={self.max_snr_db}")
+            raise ConfigError(
+                "perturbation.noise.min_snr_db must not lie above max_snr_db, "
+                f"got {self.min_snr_db} and {self.max_snr_db}"
+            )
         if self.num_talkers < 1:
-            raise ConfigError(f"noise.num_talkers must be at least 1, got {self.num_talkers}")
+            raise ConfigError(f"perturbation.noise.num_talkers must be at least 1, got {self.num_talkers}")
         if not self.kinds:
-            raise ConfigError(f"noise.kinds is empty; possible: {', '.join(kind.name for kind in NoiseKind)}")
+            possible = ", ".join(kind.name for kind in NoiseKind)
+            raise ConfigError(f"perturbation.noise.kinds is empty; possible: {possible}")
         if NoiseKind.files in self.kinds and not self.folder:
-            raise ConfigError("noise.kinds holds 'files', so noise.folder must name a folder of sound files")
+            raise ConfigError(
+                "perturbation.noise.kinds holds 'files', so noise.folder must name a folder of sound files"
+            )
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,18 @@ class PerturbationConfig:
             raise ConfigError(f"perturbation.level_db must be at least 0, got {self.level_db}")
         if not 0 <= self.warp < 0.5:
             raise ConfigError(f"perturbation.warp must be at least 0 and below 0.5, got {self.warp}")
+        if self.num_copies == 0 and (wanted := self._of_copies()):
+            raise ConfigError(f"perturbation.{wanted[0]} is for copies, and perturbation.num_copies is 0: ask for 1")
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the corpus becomes another one at all."""
+        return self.num_copies > 0 or any(_label(speed) for speed in self.speeds)
+
+    def _of_copies(self) -> list[str]:
+        """Which settings ask for something that only copies get."""
+        shares = {"reverberation.share": self.reverberation.share, "noise.share": self.noise.share}
+        return [name for name, value in {"level_db": self.level_db, "warp": self.warp, **shares}.items() if value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +187,8 @@ class PerturbedCorpus:
         """A text that changes when the waveforms or features of the larger corpus do, the originals being the same."""
         settings = asdict(self.config, dict_factory=lambda items: {name: _plain(value) for name, value in items})
         folders = [source.folder.key for source in (self._rooms, self._noises) if source and source.folder]
-        return json.dumps({"format": 1, "seed": self.seed, "settings": settings, "folders": folders}, sort_keys=True)
+        seed = self.seed if self.config.num_copies else None  # speeds are not drawn
+        return json.dumps({"format": 1, "seed": seed, "settings": settings, "folders": folders}, sort_keys=True)
 
     def _in_room(self, samples: Samples, utterance: str) -> Samples:
         stream = random_stream(self.seed, utterance, "reverberation")

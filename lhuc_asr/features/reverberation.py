@@ -40,15 +40,16 @@ class ReverberationConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise ConfigError(f"reverberation.share must be from 0 to 1, got {self.share}")
+            raise ConfigError(f"perturbation.reverberation.share must be from 0 to 1, got {self.share}")
         if not 0.01 <= self.min_rt60 <= self.max_rt60 <= 10:
             raise ConfigError(
-                "reverberation.min_rt60 and max_rt60 must lie in order between 0.01 and 10 s, "
+                "perturbation.reverberation.min_rt60 and max_rt60 must lie in order between 0.01 and 10 s, "
                 f"got {self.min_rt60} and {self.max_rt60}"
             )
         if self.min_drr_db > self.max_drr_db:
             raise ConfigError(
-                f"reverberation.min_drr_db={self.min_drr_db} lies above reverberation.max_drr_db={self.max_drr_db}"
+                "perturbation.reverberation.min_drr_db must not lie above max_drr_db, "
+                f"got {self.min_drr_db} and {self.max_drr_db}"
             )
 
 

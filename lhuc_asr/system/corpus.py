@@ -49,13 +49,23 @@ def corpus_feats(
     utterance_of = {utterance.id: utterance for utterance in manifest}
     store = extract(
         list(utterance_of),
-        lambda utterance: _read(utterance_of[utterance], config.sampling_rate),
+        lambda utterance: read_samples(utterance_of[utterance], config.sampling_rate),
         config,
         directory,
         source_key=source_key(manifest),
         num_jobs=num_jobs,
     )
     return NormalisedFeatures(store, manifest.speaker_of, config.cmvn)
+
+
+def read_samples(utterance: Utterance, sampling_rate: Hertz) -> NDArray[np.float32]:
+    """(N,) the waveform of an utterance at the rate that features need.
+
+    Raises:
+        AudioError: the audio cannot be read, or its own rate is lower.
+    """
+    _require_rate(utterance, sampling_rate)
+    return read_audio(utterance, sampling_rate=sampling_rate)
 
 
 @dataclass(frozen=True)
@@ -155,11 +165,6 @@ def _unusable(manifest: Manifest, config: FeatureConfig, num_jobs: int) -> dict[
         except AudioError as error:
             found[utterance.id] = str(error)
     return found
-
-
-def _read(utterance: Utterance, sampling_rate: Hertz) -> NDArray[np.float32]:
-    _require_rate(utterance, sampling_rate)
-    return read_audio(utterance, sampling_rate=sampling_rate)
 
 
 def _require_rate(utterance: Utterance, sampling_rate: Hertz) -> None:

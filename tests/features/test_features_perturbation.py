@@ -36,6 +36,7 @@ EVERYTHING = PerturbationConfig(
     reverberation=ReverberationConfig(share=0.5),
     noise=NoiseConfig(share=0.8, num_talkers=2),
 )
+SPEEDS = PerturbationConfig(speeds=[0.9, 1.0, 1.1])
 
 
 def tone(frequency: float, num_samples: int = RATE) -> Samples:
@@ -262,6 +263,8 @@ def test_a_perturbed_corpus_is_extracted_once(tmp_path: Path) -> None:
 
 
 def test_the_defaults_change_nothing() -> None:
+    assert SPEEDS.is_active and PerturbationConfig(num_copies=1).is_active
+    assert PerturbationConfig(speeds=[0.9]).is_active and not PerturbationConfig().is_active
     plain = corpus(PerturbationConfig())
     assert [one.id for one in plain.manifest] == sorted(IDS)
     np.testing.assert_array_equal(plain.samples("bo-1"), speech("bo-1"))
@@ -293,6 +296,7 @@ def test_the_seed_changes_copies_and_nothing_else() -> None:
     assert not np.array_equal(one.samples("aug1-anna-1"), one.samples("aug2-anna-1"))
     assert one.warp("aug1-anna-1") != one.warp("aug2-anna-1")
     assert one.key != other.key
+    assert corpus(SPEEDS, seed=1).key == corpus(SPEEDS, seed=2).key
 
 
 def test_draws_do_not_disturb_each_other() -> None:
@@ -325,6 +329,10 @@ def test_a_corpus_is_not_perturbed_twice() -> None:
         (PerturbationConfig, {"keep_plain": False}),
         (PerturbationConfig, {"warp": 0.5}),
         (PerturbationConfig, {"level_db": -1}),
+        (PerturbationConfig, {"level_db": 3}),
+        (PerturbationConfig, {"warp": 0.1}),
+        (PerturbationConfig, {"noise": NoiseConfig(share=1)}),
+        (PerturbationConfig, {"reverberation": ReverberationConfig(share=1)}),
         (NoiseConfig, {"share": 1.5}),
         (NoiseConfig, {"min_snr_db": 30}),
         (NoiseConfig, {"kinds": []}),
