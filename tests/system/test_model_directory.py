@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import kaldifst
 import numpy as np
@@ -16,14 +19,27 @@ from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.errors import ModelError
 from lhuc_asr.features.cmvn import CmvnMode
 from lhuc_asr.features.pipeline import FeatureConfig
-from lhuc_asr.files import read_json, write_json
+from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lang.kneser_ney import estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.dnn import Dnn, DnnConfig
+from lhuc_asr.models.kinds import NETWORKS, NetworkKind, build_network
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
+from lhuc_asr.system.settings import write_sealed
+from lhuc_asr.tensors import digest, load_tensors
 
 FILES = ("model.json", "network.safetensors", "hmm.json", "lexicon.txt", "lm.arpa", "HCLG.fst", "decoding.json")
+
+
+SHAPES: dict[NetworkKind, dict[str, Any]] = {
+    NetworkKind.dnn: {"num_layers": 1, "hidden_dim": 4},
+    NetworkKind.cnn: {"num_layers": 1, "hidden_dim": 4, "num_filters": 3},
+    NetworkKind.maxout: {"num_layers": 1, "hidden_dim": 4},
+    NetworkKind.tdnn: {"hidden_dim": 4, "dilations": [1, 3], "subsampling": 3},
+    NetworkKind.tdnnf: {"hidden_dim": 4, "bottleneck_dim": 2, "dilations": [1, 2], "subsampling": 2},
+    NetworkKind.blstm: {"num_layers": 1, "hidden_dim": 4},
+}
 
 
 def small_parts() -> SystemParts:
@@ -43,6 +59,12 @@ def small_parts() -> SystemParts:
         graph=graph,
         decoding=DecodingConfig(acoustic_scale=0.07),
     )
+
+
+def parts_with(kind: NetworkKind) -> SystemParts:
+    parts = small_parts()
+    config = NETWORKS[kind].config(kind=kind, **SHAPES[kind])
+    return replace(parts, network=build_network(config, parts.features.dim, parts.hmm.num_pdfs, seed=2).eval())
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +111,61 @@ def test_log_likes_are_posteriors_less_priors(written: Path) -> None:
     assert (log_likes.shape, log_likes.dtype) == ((7, system.hmm.num_pdfs), np.float32)
     posteriors = np.exp(log_likes + system.log_prior.numpy())
     np.testing.assert_allclose(posteriors.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", NetworkKind)
+def test_networks_of_every_kind_come_back(tmp_path: Path, kind: NetworkKind) -> None:
+    parts = parts_with(kind)
+    system = write_system(tmp_path / "a", parts)
+    assert system.network.config == parts.network.config
+    assert not any(parameter.requires_grad for parameter in system.network.parameters())
+    assert system.output_shift_ms == 10.0 * SHAPES[kind].get("subsampling", 1)
+    for num_frames in (7, 1):
+        feats = np.random.default_rng(0).normal(size=(num_frames, 40)).astype(np.float32)
+        expected = parts.network(torch.from_numpy(feats)[None])[0].detach() - parts.log_prior
+        log_likes = system.log_likes(feats)
+        np.testing.assert_array_equal(log_likes, expected)
+        assert len(log_likes) == -(-num_frames // system.network.subsampling)
+    assert write_system(tmp_path / "b", parts_with(kind)).fingerprint == system.fingerprint
+
+
+def test_kinds_settings_and_weights_make_fingerprints(tmp_path: Path) -> None:
+    prints = {write_system(tmp_path / kind.name, parts_with(kind)).fingerprint for kind in NetworkKind}
+    assert len(prints) == len(NetworkKind)
+
+
+def test_directories_of_the_first_version_load_with_their_fingerprint(copy: Path) -> None:
+    """What a DNN's directory said before there were other kinds, and how its fingerprint was made of it."""
+    settings = {
+        "num_layers": 2,
+        "hidden_dim": 4,
+        "context": 5,
+        "activation": "sigmoid",
+        "dropout": 0.3,
+        "batch_norm": True,
+    }
+    content = read_json(copy / "model.json")
+    num_outputs = len(load_system(copy).log_prior)
+    content["network"] = {"kind": "dnn", "feat_dim": 40, "num_outputs": num_outputs, "settings": settings}
+    described = {"network": content["network"], "features": content["features"]}
+    total = hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode())
+    total.update(digest(load_tensors(copy / "network.safetensors")).encode())
+    total.update(sha256(copy / "hmm.json").encode())
+    (copy / "model.json").unlink()
+    del content["sha256"]
+    write_sealed(copy / "model.json", {**content, "fingerprint": total.hexdigest()})
+    old, new = load_system(copy), write_system(copy / "new", small_parts())
+    assert old.fingerprint == new.fingerprint == content["fingerprint"]
+    assert old.network.config == new.network.config == small_parts().network.config
+
+
+def test_a_kind_that_is_not_known_is_refused(copy: Path) -> None:
+    content = read_json(copy / "model.json")
+    content["network"]["kind"] = "resnet"
+    del content["sha256"]
+    write_sealed(copy / "model.json", content)
+    with pytest.raises(ModelError, match="of kind 'resnet'; this lhuc_asr knows: dnn, cnn, "):
+        load_system(copy)
 
 
 def test_a_directory_may_be_moved(copy: Path, written: Path) -> None:
