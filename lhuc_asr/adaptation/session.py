@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
 from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
+from lhuc_asr.adaptation.sites import proved_sites
 from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references, one_best, require_speech
 from lhuc_asr.adaptation.update import Supervision
 from lhuc_asr.adaptation.updating import Updated, report_of, update_speakers
@@ -27,15 +26,11 @@ from lhuc_asr.data.manifest import Manifest, Utterance
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import LhucError, ProfileError, SpeakerError
-from lhuc_asr.lhuc.finding import choose_sites
-from lhuc_asr.lhuc.probe import prove_sites_act
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path, remove_profile, save_profile
 from lhuc_asr.system.model_directory import AcousticSystem
 
 logger = logging.getLogger(__name__)
-
-_PROBE_FRAMES = 16
 
 
 @dataclass(frozen=True)
@@ -108,11 +103,7 @@ class AdaptationSession:
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """The layers that are scaled, each proved to act."""
-        network = self.system.network
-        sites = choose_sites(network, network.adaptation_sites, self.settings.lhuc.layers)
-        example = torch.randn(1, _PROBE_FRAMES, self.system.features.dim, generator=torch.Generator().manual_seed(0))
-        prove_sites_act(network, sites, example)
-        return sites
+        return proved_sites(self.system.network, self.settings.lhuc.layers)
 
     def _run(self, manifest: Manifest, feats: Feats, *, second_pass: bool) -> Iterator[SpeakerResult | SpeakerFailure]:
         if not len(manifest):
@@ -232,7 +223,7 @@ class AdaptationSession:
         )
         for name, outcome in updates:
             if isinstance(outcome, Updated):
-                meter.add(num_frames=targets[name].num_frames, cpu=outcome.cpu)
+                meter.add(num_frames=targets[name].num_frames, cpu=outcome.cpu, frame_shift_ms=self._shift)
             yield name, outcome
 
     def _keep(self, speaker: _Speaker, updated: Updated) -> Profile:
@@ -309,7 +300,8 @@ class AdaptationSession:
 
     @property
     def _shift(self) -> float:
-        return self.system.features.frame_shift_ms
+        """Milliseconds from one output of the network to the next, in which paths and targets count."""
+        return self.system.output_shift_ms
 
     @property
     def _profiles(self) -> Path:
@@ -326,4 +318,6 @@ class AdaptationSession:
     @cached_property
     def _search(self) -> Decoder:
         system = self.system
-        return self.decoder or WfstDecoder(system.graph_path, system.hmm, system.lexicon, system.decoding)
+        if self.decoder is not None:
+            return self.decoder
+        return WfstDecoder(system.graph_path, system.hmm, system.lexicon, system.decoding, frame_shift_ms=self._shift)

@@ -29,8 +29,8 @@ class SpeakerTargets:
     """What one speaker's frames shall be taken for.
 
     Attributes:
-        pdfs: utterance id -> (T,) tied state of each frame; utterances without a path are absent.
-        num_frames: frames of all utterances.
+        pdfs: utterance id -> (T',) tied state of each output frame; utterances without a path are absent.
+        num_frames: output frames of all utterances.
         num_speech_frames: those whose phone is not silence.
         failed: utterance id -> why it is absent.
     """
@@ -47,7 +47,7 @@ def targets_of_paths(
     """Tied states of transition-id paths, of the first pass or of an alignment.
 
     Args:
-        paths: utterance id -> (T,) transition ids.
+        paths: utterance id -> (T',) transition ids, one for each output frame.
         failed: utterance id -> why it has no path.
         hmm: whose transition ids they are.
     """
@@ -70,6 +70,12 @@ def one_best(utterances: Sequence[str], first_pass: SpeakerPass, hmm: HmmModel) 
 
 def require_speech(targets: SpeakerTargets, speaker: str, *, at_least: Seconds, frame_shift_ms: Milliseconds) -> None:
     """Refuse a speaker who said next to nothing.
+
+    Args:
+        targets: of the speaker.
+        speaker: who.
+        at_least: that much speech is needed, silence not counted.
+        frame_shift_ms: from one output frame to the next.
 
     Raises:
         SpeakerError: no frame has a target, or the frames that are not silence last less than ``at_least``.

@@ -63,18 +63,21 @@ def find_sites(
     return sites
 
 
-def choose_sites(model: nn.Module, natural: Sequence[str], layers: Sequence[int | str]) -> tuple[Site, ...]:
+def choose_sites(
+    model: nn.Module, natural: Sequence[str], layers: Sequence[int | str], *, example: Any = None
+) -> tuple[Site, ...]:
     """The sites that a configuration asks for.
 
     Args:
         model: any net.
         natural: names of its natural sites, bottom to top.
         layers: numbers into ``natural`` from 1, or patterns; none means all natural sites.
+        example: as for `find_sites`.
 
     Raises:
         SiteError: there is no layer of that number, or a pattern matches nothing.
     """
-    return find_sites(model, list(_names(natural, layers)) if layers else list(natural))
+    return find_sites(model, list(_names(natural, layers)) if layers else list(natural), example=example)
 
 
 def _names(natural: Sequence[str], layers: Sequence[int | str]) -> Iterator[str]:

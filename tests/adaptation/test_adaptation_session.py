@@ -62,6 +62,10 @@ class Peaks:
 
 
 class System(SimpleNamespace):
+    @property
+    def output_shift_ms(self):
+        return self.features.frame_shift_ms * self.network.subsampling
+
     def log_likes(self, feats):
         with torch.inference_mode():
             return (self.network(torch.from_numpy(feats)[None])[0] - self.log_prior).numpy()
