@@ -61,7 +61,7 @@ def arc_accuracy(lattice: StateLattice, scores: NDArray[np.float64], right: NDAr
 
     Source: Povey & Woodland 2002, "Minimum phone error and I-smoothing for improved discriminative training", ICASSP,
     in the state-level form of Kingsbury 2009, "Lattice-based optimization of sequence classification criteria for
-    neural-network acoustic modeling", ICASSP, equations 11 to 13.
+    neural-network acoustic modeling", ICASSP.
     """
     posterior, slope = np.zeros(len(scores)), np.zeros(len(scores))
     arcs = (lattice.source, lattice.target, scores, right)
