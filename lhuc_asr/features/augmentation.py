@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,16 @@ class AugmentationConfig:
 
     Attributes:
         warp: vocal tract lengths are drawn from 1 - warp to 1 + warp.
-        num_freq_masks: bands that are hidden in each window.
+        num_freq_masks: bands that are hidden in each window, or in each utterance.
         max_freq_mask: widest band, in mel bins; the width is drawn from 0 to this.
-        num_time_masks: stretches that are hidden in each window.
+        num_time_masks: stretches that are hidden in each window, or in each utterance.
         max_time_mask: longest stretch, in frames; the length is drawn from 0 to this.
+        max_time_share: a stretch is no longer than this share of its window or utterance, so that short ones keep
+            most of their words.
         share: share of the windows that are changed.
+
+    Source: Park et al. 2019, "SpecAugment" (arXiv:1904.08779): F, T and p are here max_freq_mask, max_time_mask and
+    max_time_share.
     """
 
     warp: float = 0.0
@@ -30,13 +36,15 @@ class AugmentationConfig:
     max_freq_mask: int = 6
     num_time_masks: int = 0
     max_time_mask: int = 3
+    max_time_share: float = 1.0
     share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.warp < 0.5:
             raise ConfigError(f"augmentation.warp must be at least 0 and below 0.5, got {self.warp}")
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"augmentation.share must be from 0 to 1, got {self.share}")
+        for name in ("share", "max_time_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"augmentation.{name} must be from 0 to 1, got {getattr(self, name)}")
         for name in ("num_freq_masks", "max_freq_mask", "num_time_masks", "max_time_mask"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"augmentation.{name} must be at least 0, got {getattr(self, name)}")
@@ -53,7 +61,7 @@ class AugmentationConfig:
 
 
 class Augmentation:
-    """Changes windows of normalised filterbanks at random; each window gets its own warp and masks.
+    """Changes windows or utterances of normalised filterbanks at random; each gets its own warp and masks.
 
     Args:
         config: how strongly.
@@ -91,7 +99,8 @@ class Augmentation:
         """Change some windows.
 
         Args:
-            windows: (B, T, F) or (T, F) normalised filterbanks, so that 0 is the mean; F may hold deltas too.
+            windows: (B, T, F) or (T, F) normalised filterbanks without padding, so that 0 is the mean; F may hold
+                deltas too.
             generator: decides everything that is drawn, on the CPU.
 
         Returns:
@@ -132,8 +141,9 @@ class Augmentation:
         hidden = torch.zeros(num_windows, num_frames, self.num_mel_bins, dtype=torch.bool)
         for _ in range(config.num_freq_masks):
             hidden |= _spans(num_windows, self.num_mel_bins, config.max_freq_mask, generator)[:, None, :]
+        longest = min(config.max_time_mask, math.floor(config.max_time_share * num_frames + 1e-6))
         for _ in range(config.num_time_masks):
-            hidden |= _spans(num_windows, num_frames, config.max_time_mask, generator)[:, :, None]
+            hidden |= _spans(num_windows, num_frames, longest, generator)[:, :, None]
         return hidden
 
 

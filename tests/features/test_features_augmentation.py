@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from lhuc_asr.config.compose import compose
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.augmentation import Augmentation, AugmentationConfig, warped_places
 
@@ -51,6 +54,26 @@ def test_masks_are_no_wider_than_allowed() -> None:
     assert set((stretches == 0)[:, :, 0].sum(1).tolist()) == {0, 1, 2}
 
 
+@pytest.mark.parametrize(("num_frames", "longest"), [(400, 60), (200, 40), (29, 5), (4, 0)])
+def test_a_stretch_hides_at_most_its_share_of_an_utterance(num_frames: int, longest: int) -> None:
+    config = AugmentationConfig(num_time_masks=1, max_time_mask=60, max_time_share=0.2)
+    hidden = augment(torch.ones(500, num_frames, 40), config)[:, :, 0] == 0
+    assert int(hidden.sum(1).max()) == longest
+    assert (hidden.int().diff(dim=1).abs().sum(1) <= 2).all()
+
+
+def test_the_preset_for_utterances_leaves_most_of_them() -> None:
+    config = compose(["augmentation=spec_augment"]).augmentation
+    hidden = augment(torch.ones(500, 90, 40), config) == 0
+    assert int(hidden.all(2).sum(1).max()) in range(30, 37)
+    assert int(hidden.all(1).sum(1).max()) in range(12, 17)
+
+
+def test_a_limit_that_is_not_reached_changes_nothing() -> None:
+    limited = replace(ALL, max_time_share=0.9)
+    torch.testing.assert_close(augment(windows(), limited), augment(windows(), ALL), rtol=0, atol=0)
+
+
 def test_only_a_share_of_the_windows_is_changed() -> None:
     given = windows(1000)
     changed = augment(given, AugmentationConfig(warp=0.2, share=0.3))
@@ -79,7 +102,9 @@ def test_other_features_are_refused() -> None:
         augment(windows(dim=13), ALL)
 
 
-@pytest.mark.parametrize("settings", [{"warp": 0.5}, {"warp": -0.1}, {"share": 2.0}, {"max_freq_mask": -1}])
+@pytest.mark.parametrize(
+    "settings", [{"warp": 0.5}, {"warp": -0.1}, {"share": 2.0}, {"max_freq_mask": -1}, {"max_time_share": 1.1}]
+)
 def test_settings_that_cannot_work_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         AugmentationConfig(**settings)  # type: ignore[arg-type]
