@@ -10,7 +10,9 @@ from lhuc_asr.decoding.tuning import TuningConfig
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.augmentation import AugmentationConfig
+from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind
+from lhuc_asr.hmm.chain import ChainConfig
 from lhuc_asr.hmm.flat_start import GmmConfig
 from lhuc_asr.hmm.graph import GraphConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
@@ -19,6 +21,7 @@ from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.models.network import NetworkConfig
 from lhuc_asr.parallel import num_cores
 from lhuc_asr.system.build import BuildConfig
+from lhuc_asr.training.criteria import CriterionConfig
 from lhuc_asr.training.loop import TrainingConfig
 
 
@@ -61,8 +64,11 @@ class Config:
         lm: the language model that is estimated from the training text.
         gmm: the flat start, the tied states and their alignment.
         graph: the decoding graph HCLG.
+        chain: the tied states of networks with fewer outputs than frames, or trained with LF-MMI.
         model: kind and shape of the network.
+        criterion: what the network is judged by.
         training: how the speaker-independent network learns.
+        perturbation: what is made of the training speech before its features are taken.
         augmentation: how its training features are varied.
         build: how the stages of training follow each other.
         decoding: how words are searched.
@@ -78,8 +84,11 @@ class Config:
     lm: LmConfig = field(default_factory=LmConfig)
     gmm: GmmConfig = field(default_factory=GmmConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
+    chain: ChainConfig = field(default_factory=ChainConfig)
     model: NetworkConfig = field(default_factory=DnnConfig)
+    criterion: CriterionConfig = field(default_factory=CriterionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)

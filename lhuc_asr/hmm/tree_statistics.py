@@ -47,6 +47,12 @@ class TreeStatistics:
             np.concatenate([part.contexts for part in parts]), np.concatenate([part.moments for part in parts])
         )
 
+    def of_left_biphones(self) -> TreeStatistics:
+        """The same frames, their HMM state and the phone that follows forgotten."""
+        contexts = self.contexts.copy()
+        contexts[:, 2], contexts[:, 3] = SILENCE, 0
+        return _summed(contexts, self.moments)
+
     def where(self, chosen: NDArray[np.bool_]) -> TreeStatistics:
         """Some of the contexts."""
         return TreeStatistics(self.contexts[chosen], self.moments[chosen])

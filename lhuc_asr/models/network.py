@@ -38,6 +38,11 @@ class NetworkConfig:
         if isinstance(own, NetworkKind) and self.kind is not own:
             raise ConfigError(f"these are the settings of a network of kind {own.name}, not {self.kind.name}")
 
+    @property
+    def outputs_every(self) -> int:
+        """Frames for one output; kinds that can leave outputs out have the setting ``subsampling``."""
+        return int(getattr(self, "subsampling", 1))
+
 
 @dataclass(frozen=True, eq=False)
 class PlainLayer:

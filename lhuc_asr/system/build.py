@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lhuc_asr.data.manifest import Manifest
-from lhuc_asr.data.splits import hold_out_speakers
+from lhuc_asr.data.splits import HeldOut, hold_out_speakers
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
 from lhuc_asr.features.augmentation import Augmentation, AugmentationConfig
 from lhuc_asr.features.cmvn import NormalisedFeatures
+from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.hmm.alignment import AlignmentSet, ForcedAligner
+from lhuc_asr.hmm.chain import ChainConfig, chain_hmm
 from lhuc_asr.hmm.flat_start import GmmConfig, GmmSystem, train_gmm
 from lhuc_asr.hmm.graph import GraphConfig, build_graph
 from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.stretching import stretch_all
 from lhuc_asr.lang.arpa import ArpaModel, read_arpa
 from lhuc_asr.lang.kneser_ney import LmConfig, estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
@@ -34,15 +38,14 @@ from lhuc_asr.models.weights import load_weights
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track
 from lhuc_asr.system.corpus import corpus_feats, source_key
+from lhuc_asr.system.lessons import Lessons, make_task, tied_states
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
 from lhuc_asr.system.stage import costs, run_once
+from lhuc_asr.system.training_speech import TrainingSpeech, training_feats
 from lhuc_asr.tensors import load_tensors, save_tensors
-from lhuc_asr.training.frame_data import FrameData, TrainingData
-from lhuc_asr.training.frame_task import FrameTask
+from lhuc_asr.training.criteria import CriterionConfig, CriterionKind
 from lhuc_asr.training.loop import TrainingConfig, train
 from lhuc_asr.training.priors import log_state_priors
-
-States = dict[str, NDArray[np.int32]]
 
 _REPORT = "build.json"
 
@@ -78,8 +81,11 @@ class BuildSettings:
         lm: of the language model, where none is given.
         gmm: of the flat start and the tied states.
         graph: of the decoding graph.
+        chain: of the tied states of networks with fewer outputs than frames, or trained with LF-MMI.
         model: of the network.
+        criterion: what it is judged by.
         training: of its training.
+        perturbation: of the speech that it is trained on.
         augmentation: of its training data.
         decoding: of the search; tuned afterwards.
         build: how the stages follow each other.
@@ -90,11 +96,26 @@ class BuildSettings:
     lm: LmConfig
     gmm: GmmConfig
     graph: GraphConfig
+    chain: ChainConfig
     model: NetworkConfig
+    criterion: CriterionConfig
     training: TrainingConfig
+    perturbation: PerturbationConfig
     augmentation: AugmentationConfig
     decoding: DecodingConfig
     build: BuildConfig
+
+    def __post_init__(self) -> None:
+        if self.build.num_realignments and self.has_chain:
+            raise ConfigError(
+                "build.num_realignments needs an output for every frame and criterion=cross_entropy; "
+                f"found {self.criterion.kind.name} and a network that sub-samples by {self.model.outputs_every}"
+            )
+
+    @property
+    def has_chain(self) -> bool:
+        """Whether phones have one state, as outputs for every third frame, and LF-MMI, ask for."""
+        return self.criterion.kind is CriterionKind.lfmmi or self.model.outputs_every > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +151,12 @@ def build_system(
         raise DataError(f"training needs transcripts: {num_transcripts} of {num_utterances} utterances have one")
     build = _Build(inputs, settings, directory / "work", seed=seed, num_jobs=num_jobs)
     gmm = build.align_by_gmm()
-    network, states = build.train_network(gmm)
+    hmm, alignments = build.tie_states(gmm), gmm.alignments
+    network = build.train_network(hmm, gmm.hmm, alignments)
     for round_number in range(1, settings.build.num_realignments + 1):
-        states = build.realign(gmm, network, states, round_number)
-        network, states = build.train_network(gmm, states, round_number)
-    build.write(directory, gmm.hmm, network, states)
+        alignments = build.realign(gmm, network, alignments, round_number)
+        network = build.train_network(hmm, gmm.hmm, alignments, round_number)
+    build.write(directory, hmm, network, build.log_prior(hmm, gmm.hmm, alignments))
     note_costs(directory)
     return load_system(directory)
 
@@ -169,16 +191,35 @@ class _Build:
         }
         self.words_key = {word: inputs.lexicon.pronunciations_of(word) for word in inputs.lexicon.words}
         self.facts: dict[str, Any] = {}
-        self.network_key = ""
+        self.hmm_key = self.network_key = ""
 
-    def feats(self, config: FeatureConfig, name: str) -> NormalisedFeatures:
-        """Features of the training speech."""
-        return corpus_feats(self.inputs.manifest, config, self.work / name, num_jobs=self.num_jobs)
+    def gmm_feats(self) -> NormalisedFeatures:
+        """What the GMM sees of the original speech."""
+        return corpus_feats(
+            self.inputs.manifest, self.settings.gmm_features, self.work / "gmm_features", num_jobs=self.num_jobs
+        )
+
+    @cached_property
+    def speech(self) -> TrainingSpeech:
+        """What the network sees: the original speech and what was made from it."""
+        return training_feats(
+            self.inputs.manifest,
+            self.settings.features,
+            self.settings.perturbation,
+            self.work / "features",
+            seed=self.seed,
+            num_jobs=self.num_jobs,
+        )
+
+    @cached_property
+    def parts(self) -> HeldOut:
+        """Speakers to learn from, and speakers who steer the schedule."""
+        return hold_out_speakers(self.inputs.manifest, fraction=self.settings.build.valid_fraction, seed=self.seed)
 
     def align_by_gmm(self) -> GmmSystem:
         """Flat start, tied states, alignments."""
         directory = self.work / "gmm"
-        feats = self.feats(self.settings.gmm_features, "gmm_features")
+        feats = self.gmm_feats()
 
         def make(target: Path) -> None:
             system = train_gmm(
@@ -191,64 +232,93 @@ class _Build:
             system.save(target)
 
         inputs = [self.data_key, self.words_key, self.settings.gmm, self.settings.gmm_features, self.seed]
-        self.gmm_key = run_once(directory, inputs, make)
+        self.hmm_key = run_once(directory, inputs, make)
         system = GmmSystem.load(directory)
         self._note_alignments("gmm", system.alignments)
         return system
 
+    def tie_states(self, gmm: GmmSystem) -> HmmModel:
+        """The tied states that the network learns: those of the GMM, or for fewer outputs than frames, one a phone."""
+        if not self.settings.has_chain:
+            return gmm.hmm
+        directory = self.work / "chain"
+
+        def make(target: Path) -> None:
+            feats = self.gmm_feats()
+            aligned = ((feats[name], path) for name, path in gmm.alignments.alignments.items())
+            chain_hmm(gmm.hmm, aligned, self.settings.chain).save(target / "hmm.json")
+
+        self.hmm_key = run_once(directory, [self.hmm_key, self.settings.chain], make)
+        return HmmModel.load(directory / "hmm.json")
+
     def train_network(
-        self, gmm: GmmSystem, states: States | None = None, round_number: int = 0
-    ) -> tuple[AcousticNetwork, States]:
-        """Train on aligned states; held-out speakers steer the schedule."""
-        states = states or _states(gmm.hmm, gmm.alignments)
+        self, hmm: HmmModel, aligner: HmmModel, alignments: AlignmentSet, round_number: int = 0
+    ) -> AcousticNetwork:
+        """Train on aligned speech; held-out speakers steer the schedule."""
         settings = self.settings
-        network = build_network(settings.model, settings.features.dim, gmm.hmm.num_pdfs, seed=self.seed)
-        feats = self.feats(settings.features, "features")
+        network = build_network(settings.model, settings.features.dim, hmm.num_pdfs, seed=self.seed)
         name = f"network-{round_number}"
 
         def make(target: Path) -> None:
-            held_out = hold_out_speakers(self.inputs.manifest, fraction=settings.build.valid_fraction, seed=self.seed)
-            data = TrainingData(
-                *(_frames(feats, states, part, network.context) for part in (held_out.kept, held_out.held_out))
-            )
+            lessons = self.lessons(hmm, aligner, alignments)
             augment = _augmentation(settings)
-            task = FrameTask(
-                data,
-                batch_size=settings.training.batch_size,
-                label_smoothing=settings.training.label_smoothing,
-                seed=self.seed,
-                augment=augment,
-            )
+            task = make_task(lessons, network, settings.criterion, settings.training, seed=self.seed, augment=augment)
             report = train(network, task, settings.training, target / "training", seed=self.seed)
             save_tensors(network.state_dict(), target / "network.safetensors")
             write_json(target / "history.json", [_rounded(epoch) for epoch in report.history])
 
-        inputs = [self.gmm_key, self.network_key, settings.features, settings.model, settings.training]
+        inputs = [self.hmm_key, self.network_key, self.speech.key, settings.features, settings.model, settings.training]
         self.network_key = run_once(
-            self.work / name, [*inputs, settings.augmentation, settings.build.valid_fraction, self.seed], make
+            self.work / name,
+            [*inputs, settings.criterion, settings.augmentation, settings.build.valid_fraction, self.seed],
+            make,
         )
         weights = self.work / name / "network.safetensors"
         load_weights(network, load_tensors(weights), source=str(weights))
-        return network.eval(), states
+        return network.eval()
 
-    def realign(self, gmm: GmmSystem, network: AcousticNetwork, states: States, round_number: int) -> States:
-        """Align the speech with the network that was trained last."""
-        feats = self.feats(self.settings.features, "features")
-        log_prior = log_state_priors(states.values(), gmm.hmm.num_pdfs)
+    def lessons(self, hmm: HmmModel, aligner: HmmModel, alignments: AlignmentSet) -> Lessons:
+        """The speech with its alignments, which what was made from it takes over."""
+        speech = self.speech
+        carried = stretch_all(alignments, speech.source, speech.num_frames).alignments
+        kept, held_out = speech.made_from(self.parts.kept), speech.as_recorded(self.parts.held_out)
+        return Lessons(
+            speech=speech,
+            alignments=carried,
+            aligner=aligner,
+            hmm=hmm,
+            training=[utterance.id for utterance in kept if utterance.id in carried],
+            validation=[utterance.id for utterance in held_out if utterance.id in carried],
+        )
+
+    def realign(
+        self, gmm: GmmSystem, network: AcousticNetwork, alignments: AlignmentSet, round_number: int
+    ) -> AlignmentSet:
+        """Align the original speech with the network that was trained last."""
+        log_prior = self.log_prior(gmm.hmm, gmm.hmm, alignments)
         directory = self.work / f"alignments-{round_number}"
 
         def make(target: Path) -> None:
             aligner = ForcedAligner(gmm.hmm, self.inputs.lexicon)
+            originals = [utterance.id for utterance in self.speech.as_recorded(self.inputs.manifest)]
+            feats = {name: self.speech.feats[name] for name in originals}
             log_likes = _log_likes(network, log_prior, feats, num_jobs=self.num_jobs)
             items = track(log_likes, f"realigning, round {round_number}", total=len(feats))
             aligner.align_all(items, self.inputs.manifest.transcripts, num_jobs=self.num_jobs).save(target)
 
         run_once(directory, self.network_key, make)
-        alignments = AlignmentSet.load(directory)
-        self._note_alignments(f"realignment-{round_number}", alignments)
-        return _states(gmm.hmm, alignments)
+        realigned = AlignmentSet.load(directory)
+        self._note_alignments(f"realignment-{round_number}", realigned)
+        return realigned
 
-    def write(self, directory: Path, hmm: HmmModel, network: AcousticNetwork, states: States) -> None:
+    def log_prior(self, hmm: HmmModel, aligner: HmmModel, alignments: AlignmentSet) -> Tensor:
+        """(V,) what is taken from the network's log-probabilities; LF-MMI has learnt scores that need no priors."""
+        if self.settings.criterion.kind is CriterionKind.lfmmi:
+            return torch.zeros(hmm.num_pdfs)
+        states = (tied_states(path, aligner, hmm) for path in alignments.alignments.values())
+        return log_state_priors(states, hmm.num_pdfs)
+
+    def write(self, directory: Path, hmm: HmmModel, network: AcousticNetwork, log_prior: Tensor) -> None:
         """Language model, decoding graph, and the model directory with everything in it."""
         inputs, settings = self.inputs, self.settings
 
@@ -256,7 +326,7 @@ class _Build:
             lm = self.language_model()
             parts = SystemParts(
                 network=network,
-                log_prior=log_state_priors(states.values(), hmm.num_pdfs),
+                log_prior=log_prior,
                 features=settings.features,
                 hmm=hmm,
                 lexicon=inputs.lexicon,
@@ -330,15 +400,6 @@ def _augmentation(settings: BuildSettings) -> Augmentation | None:
         low_freq=fbank.low_freq,
         high_freq=fbank.high_freq,
     )
-
-
-def _states(hmm: HmmModel, alignments: AlignmentSet) -> States:
-    return {utterance: hmm.pdfs(path) for utterance, path in alignments.alignments.items()}
-
-
-def _frames(feats: NormalisedFeatures, states: States, part: Manifest, context: int) -> FrameData:
-    aligned = [utterance.id for utterance in part if utterance.id in states]
-    return FrameData.gather(feats, states, aligned, context=context)
 
 
 def _log_likes(

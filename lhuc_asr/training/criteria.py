@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import kaldialign
 import torch
 from torch import Tensor
 
-from lhuc_asr.errors import AlignmentError
+from lhuc_asr.errors import AlignmentError, ConfigError
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.tensors import digest
 from lhuc_asr.training.ctc import check_lengths, ctc_objective
 from lhuc_asr.training.frame_task import require_states
 from lhuc_asr.training.lfmmi.graph import ChainGraph
-from lhuc_asr.training.lfmmi.objective import LfMmi, chain_cross_entropy
+from lhuc_asr.training.lfmmi.objective import LfMmi, LfMmiConfig, chain_cross_entropy
+from lhuc_asr.training.lfmmi.phone_lm import PhoneLmConfig
 from lhuc_asr.training.objectives import frame_cross_entropy
 from lhuc_asr.training.sequence_batches import NO_TARGET, SequenceBatch
 from lhuc_asr.training.sequence_data import SequenceData
@@ -25,16 +28,46 @@ from lhuc_asr.training.task import Judged, plain
 # B utterances, T' outputs of the network, V tied states or labels
 
 
+class CriterionKind(Enum):
+    """What training lowers."""
+
+    cross_entropy = "cross_entropy"
+    lfmmi = "lfmmi"
+
+
+@dataclass(kw_only=True, slots=True)
+class CriterionConfig:
+    """What a network is judged by.
+
+    Attributes:
+        kind: cross-entropy of aligned tied states, or LF-MMI.
+        smoothing: weight of cross-entropy beside LF-MMI.
+        tolerance: frames by which a phone may be earlier or later than it was aligned, under LF-MMI.
+        lfmmi: its leak and regulariser.
+        phone_lm: the phone language model of its denominator.
+    """
+
+    kind: CriterionKind = CriterionKind.cross_entropy
+    smoothing: float = 0.1
+    tolerance: int = 5
+    lfmmi: LfMmiConfig = field(default_factory=LfMmiConfig)
+    phone_lm: PhoneLmConfig = field(default_factory=PhoneLmConfig)
+
+    def __post_init__(self) -> None:
+        if self.smoothing < 0:
+            raise ConfigError(f"criterion.smoothing must be 0 or more, got {self.smoothing}")
+        if self.tolerance < 0:
+            raise ConfigError(f"criterion.tolerance must be 0 frames or more, got {self.tolerance}")
+
+
 class Criterion(ABC):
     """Judges the outputs of the network for whole utterances.
 
     Attributes:
         needs_whole: whether utterances must not be cut into pieces.
-        gives_posteriors: whether the network learns the states' posteriors, which decoding divides by their priors.
     """
 
     needs_whole = True
-    gives_posteriors = True
 
     @abstractmethod
     def check(self, network: AcousticNetwork, data: SequenceData) -> None:
@@ -94,17 +127,15 @@ class Mmi(Criterion):
     Args:
         lfmmi: the denominator and its settings.
         numerators: utterance id -> what was said.
-        cross_entropy: its weight.
+        smoothing: weight of the cross-entropy.
 
     Source: Povey et al. 2016 (Interspeech), section 2.7.1, where the cross-entropy has an output layer of its own; on
     the same outputs it is the f-smoothing of Su et al. 2013, "Error back propagation for sequence training of
     context-dependent deep networks for conversational speech transcription".
     """
 
-    gives_posteriors = False
-
-    def __init__(self, lfmmi: LfMmi, numerators: Mapping[str, ChainGraph], *, cross_entropy: float = 0.0) -> None:
-        self.lfmmi, self.numerators, self.cross_entropy = lfmmi, numerators, cross_entropy
+    def __init__(self, lfmmi: LfMmi, numerators: Mapping[str, ChainGraph], *, smoothing: float = 0.0) -> None:
+        self.lfmmi, self.numerators, self.smoothing = lfmmi, numerators, smoothing
 
     def check(self, network: AcousticNetwork, data: SequenceData) -> None:
         """Raise AlignmentError where an utterance is too short for its words, or DataError for a lacking output."""
@@ -124,9 +155,9 @@ class Mmi(Criterion):
         names = batch.utterances
         result = self.lfmmi(log_probs_BTV, lens_B, [self.numerators[name] for name in names], names)
         objective = result.loss
-        if self.cross_entropy:
+        if self.smoothing:
             held = chain_cross_entropy(log_probs_BTV, result.numerator_posteriors)
-            objective = objective + self.cross_entropy * held
+            objective = objective + self.smoothing * held
         return Judged(objective, result.agreement * result.num_frames, result.num_frames)
 
     def identity(self) -> dict[str, Any]:
@@ -135,7 +166,7 @@ class Mmi(Criterion):
         return {
             "criterion": "lfmmi",
             **plain(self.lfmmi.config),
-            "cross_entropy": self.cross_entropy,
+            "smoothing": self.smoothing,
             "denominator": [denominator.num_states, denominator.num_arcs],
             "numerators": sum(graph.num_arcs for graph in self.numerators.values()),
         }
@@ -154,9 +185,8 @@ class Ctc(Criterion):
     def check(self, network: AcousticNetwork, data: SequenceData) -> None:
         """Raise AlignmentError where an utterance is too short for its labels."""
         lens = network.output_lens(torch.tensor(list(data.num_frames.values()))).tolist()
-        check_lengths(
-            {name: self.labels[name] for name in data.num_frames}, dict(zip(data.num_frames, lens, strict=True))
-        )
+        labels = {name: self.labels[name] for name in data.num_frames}
+        check_lengths(labels, dict(zip(labels, lens, strict=True)))
         require_states(max(int(one.max()) for one in labels.values()), network)
 
     def __call__(self, log_probs_BTV: Tensor, lens_B: Tensor, batch: SequenceBatch) -> Judged:

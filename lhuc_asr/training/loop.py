@@ -30,6 +30,7 @@ from lhuc_asr.training.optimiser import (
 )
 from lhuc_asr.training.precision import Precision, resolve
 from lhuc_asr.training.seeds import Purpose, derive_seed
+from lhuc_asr.training.sequence_batches import SequenceConfig
 from lhuc_asr.training.task import Judged, Task, plain
 from lhuc_asr.units import Seconds
 
@@ -50,6 +51,7 @@ class TrainingConfig:
             1 leaves it to newbob alone.
         warmup: minibatches over which it rises at the very beginning.
         go_back: after an epoch that did not help, return to the best weights before the next.
+        sequences: how whole utterances become minibatches, where these are learnt from.
         checkpoint_minutes: a checkpoint is written that often, and after every epoch.
         optimiser: how gradients become steps.
         newbob: learning rate and number of epochs.
@@ -61,6 +63,7 @@ class TrainingConfig:
     decay: float = 1.0
     warmup: int = 0
     go_back: bool = True
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
     checkpoint_minutes: float = 2.0
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     newbob: NewbobConfig = field(default_factory=NewbobConfig)
@@ -260,7 +263,8 @@ def _measured(score: FrameScore, measure: Measure) -> float:
 def _identity(network: AcousticNetwork, task: Task[Any], config: TrainingConfig, seed: int) -> dict[str, Any]:
     """What must be the same for a run to be the same run."""
     settings = plain(config)
-    settings.pop("checkpoint_minutes")
+    for name in ("checkpoint_minutes", "sequences", "batch_size", "label_smoothing"):
+        settings.pop(name)  # the last three are the task's, where it knows them
     return {"training": settings, "seed": seed, "initial_weights": digest(network.state_dict()), **task.identity()}
 
 

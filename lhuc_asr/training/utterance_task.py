@@ -65,7 +65,7 @@ class UtteranceTask(Task[SequenceBatch]):
         pieces = (*self.training.pieces, *self.validation.pieces)
         if step > 1 and any((piece.start - piece.left) % step for piece in pieces):
             raise ConfigError(
-                f"utterances are cut into pieces that begin between the outputs of a network which sub-samples by {step}: "
+                f"utterances are cut into pieces that begin between the outputs of a network with subsampling {step}; "
                 "raise training.sequences.max_frames above the longest utterance"
             )
         for batches in (self.training, self.validation):

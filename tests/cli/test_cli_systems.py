@@ -1,0 +1,66 @@
+"""Every kind of network and each criterion from speech to adapted words, as they are typed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tones import Run, TinyWorld
+
+from lhuc_asr.cli import adapt, decode, train
+from lhuc_asr.system.model_directory import load_system
+
+ADAM = ["training=adam", "training.newbob.max_epochs=6", "training.newbob.initial_lr=0.01"]
+ADAM += ["training.sequences.max_frames=400", "chain.min_occupancy=10", "chain.num_leaves=30"]
+SYSTEMS = {
+    "cnn": ["model.kind=cnn", "model.num_filters=8", "model.num_layers=1", "model.hidden_dim=32"],
+    "tdnn": ["model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,1,2]"],
+    "tdnn every third frame": ["model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,3]", "model.subsampling=3"],
+    "lfmmi": [
+        *("model.kind=tdnnf", "model.hidden_dim=32", "model.bottleneck_dim=8", "model.dilations=[1,1,3]"),
+        *("model.subsampling=3", "criterion=lfmmi", "training.newbob.max_epochs=12"),
+    ],
+    "blstm": ["model.kind=blstm", "model.hidden_dim=16", "model.num_layers=1"],
+}
+
+
+def trained(world: TinyWorld, out: Path, run: Run, *settings: str) -> Path:
+    """A model of other kind on the alignments of the one that all tests share."""
+    for stage in ("gmm", "gmm_features", "features"):
+        shutil.copytree(world.model / "work" / stage, out / "work" / stage)
+    command = world.train_command(out, *ADAM, *settings)
+    command = [argument for argument in command if not argument.startswith(("model=", "model.context"))]
+    code, _, err = run(train.main, command)
+    assert code == 0, err
+    assert "gmm: up to date" in err
+    return out
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_is_trained_decoded_and_adapted(name: str, world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    model = trained(world, tmp_path / "si", run, *SYSTEMS[name])
+    system = load_system(model)
+    assert system.hmm.num_states == (1 if system.network.subsampling == 3 else 3)
+    flags = ["--model", str(model), "--data", str(world.test), "--speaker", "eve", "runtime=one_core"]
+    code, out, err = run(decode.main, [*flags, "--out", str(tmp_path / "words")])
+    assert code == 0, err
+    assert float(out.split()[1]) < 25
+    code, out, err = run(adapt.main, [*flags, "--out", str(tmp_path / "lhuc"), "adapt.min_seconds=0.5"])
+    assert code == 0, err
+    assert "objective" in out
+
+
+def test_perturbed_speech_makes_another_network(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    model = trained(world, tmp_path / "si", run, *SYSTEMS["tdnn"], "perturbation=speed", "training.newbob.max_epochs=1")
+    speech = (model / "work" / "features" / "utt2num_frames").read_text()
+    assert len(speech.splitlines()) == 3 * 48
+
+
+def test_realigning_asks_for_an_output_for_every_frame(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    command = world.train_command(tmp_path / "si", "model.kind=tdnnf", "criterion=lfmmi", "build.num_realignments=1")
+    command = [argument for argument in command if not argument.startswith(("model=", "model.context"))]
+    code, _, err = run(train.main, command)
+    assert code == 2
+    assert "build.num_realignments needs an output for every frame" in err
+    assert not (tmp_path / "si" / "work").exists()
