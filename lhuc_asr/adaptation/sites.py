@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lhuc_asr.adaptation.lower_part import device_of
 from lhuc_asr.lhuc.example import Example
 from lhuc_asr.lhuc.finding import choose_sites
 from lhuc_asr.lhuc.probe import prove_sites_act
@@ -32,9 +33,11 @@ def proved_sites(network: AcousticNetwork, layers: Sequence[int | str]) -> tuple
     generator = torch.Generator().manual_seed(0)
     if network.learns_from_frames:
         sites = choose_sites(network, network.adaptation_sites, layers)
-        prove_sites_act(network, sites, torch.randn(1, _WINDOW_FRAMES, network.feat_dim, generator=generator))
+        feats_BTF = torch.randn(1, _WINDOW_FRAMES, network.feat_dim, generator=generator)
+        prove_sites_act(network, sites, feats_BTF.to(device_of(network)))
         return sites
     feats_BTF = torch.randn(len(_UTTERANCES), max(_UTTERANCES), network.feat_dim, generator=generator)
+    feats_BTF = feats_BTF.to(device_of(network))
     example = Example((feats_BTF, torch.tensor(_UTTERANCES)))
     sites = choose_sites(network, network.adaptation_sites, layers, example=example)
     prove_sites_act(network, sites, example)

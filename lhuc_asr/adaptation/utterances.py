@@ -114,14 +114,14 @@ def _pieces(
         yield whole
 
 
-def cut(whole: Piece, context: int, subsampling: int, *, most_frames: int = PIECE_FRAMES) -> Iterator[Piece]:
+def cut(whole: Piece, context: int, subsampling: int, *, most_frames: int | None = None) -> Iterator[Piece]:
     """Cut an utterance into pieces of even length, whose outputs are those of the whole utterance.
 
     Args:
         whole: the utterance.
         context: frames to either side on which an output depends.
         subsampling: frames from one output to the next.
-        most_frames: of a piece, without its context.
+        most_frames: of a piece, without its context; `PIECE_FRAMES` if nothing is said.
 
     Example:
         >>> whole = Piece(torch.arange(9.0)[:, None], torch.arange(5))
@@ -130,7 +130,7 @@ def cut(whole: Piece, context: int, subsampling: int, *, most_frames: int = PIEC
         [([0.0, 1.0, 2.0, 3.0], [0, 1], 0), ([2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [2, 3], 1), ([6.0, 7.0, 8.0], [4], 1)]
     """
     num_outputs = len(whole.targets)
-    num_pieces = -(-num_outputs * subsampling // most_frames)
+    num_pieces = -(-num_outputs * subsampling // (most_frames or PIECE_FRAMES))
     size = -(-num_outputs // num_pieces)
     for first in range(0, num_outputs, size):
         targets = whole.targets[first : first + size]
