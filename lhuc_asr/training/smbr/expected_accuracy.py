@@ -87,7 +87,7 @@ def expected_accuracy(
     Raises:
         DataError: the scores of an utterance leave no path; the text names the utterances.
     """
-    scores = log_likes_BTV.detach().to("cpu", torch.float64).numpy()
+    scores = _numbers(log_likes_BTV)
 
     def one(index: int) -> ArcAccuracy:
         lattice = lattices[index]
@@ -105,6 +105,13 @@ def expected_accuracy(
     expected = torch.tensor([arcs.expected for arcs in found], dtype=torch.float64)
     flowing: Tensor = _Known.apply(log_likes_BTV, expected, torch.from_numpy(slopes))  # type: ignore[no-untyped-call]
     return ExpectedAccuracy(flowing, torch.from_numpy(of_frame).to(log_likes_BTV.device))
+
+
+def _numbers(log_likes: Tensor) -> NDArray[Any]:
+    """(B, T, V) in memory; half precision becomes float32. Sums over paths are in float64 all the same."""
+    wide = log_likes.detach().cpu() if log_likes.dtype is torch.float64 else log_likes.detach().cpu().float()
+    numbers: NDArray[Any] = wide.numpy()
+    return numbers
 
 
 class _Known(torch.autograd.Function):
