@@ -26,7 +26,7 @@ from lhuc_asr.features.perturbation import PerturbationConfig, PerturbedCorpus
 from lhuc_asr.features.pipeline import FeatureConfig, compute_feats
 from lhuc_asr.features.speed import changed_speed
 from lhuc_asr.hmm.alignment import AlignmentSet
-from lhuc_asr.hmm.stretching import stretch_all
+from lhuc_asr.hmm.stretching import stretch_all, stretched
 from lhuc_asr.system.corpus import corpus_feats
 from lhuc_asr.system.training_speech import TrainingSpeech, training_feats
 
@@ -224,6 +224,26 @@ def test_alignments_follow_the_speed(spoken: Manifest, tmp_path: Path) -> None:
         assert row[row % 2 == 0].tolist() == states
         border = int(np.flatnonzero(row == 4)[0]) * speech.speed[name]
         assert border == pytest.approx(int(np.flatnonzero(rows[speech.source[name]] == 4)[0]), abs=1)
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1])
+def test_stretched_borders_are_where_the_sound_changes(speed: float) -> None:
+    """The frame in which noise becomes loud is found at both speeds, and carried from one to the other."""
+    random, misses = np.random.default_rng(1), []
+    for border in random.integers(2000, 14000, 60):
+        samples = (0.001 * random.standard_normal(16000)).astype(np.float32)
+        samples[border:] *= 300
+        before, after = (loud(compute_feats(some, CONFIG)) for some in (samples, changed_speed(samples, speed)))
+        alignment = np.where(before, 3, 1).astype(np.int32)
+        alignment[[0, before.argmax()]] = 2, 4
+        misses.append(int((stretched(alignment, len(after)) == 4).argmax()) - int(after.argmax()))
+    assert max(map(abs, misses)) <= 1 and abs(np.mean(misses)) < 0.25
+
+
+def loud(feats: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(T,) whether a frame is nearer to the loud part than to the soft one."""
+    energy = feats.mean(axis=1)
+    return np.asarray(energy > (energy[:5].mean() + energy[-5:].mean()) / 2)
 
 
 @pytest.mark.parametrize(
