@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lhuc_asr.errors import ConfigError, ModelError
-from lhuc_asr.models.network import AcousticNetwork, NetworkConfig, NetworkKind
+from lhuc_asr.models.network import NetworkConfig, NetworkKind
 from lhuc_asr.models.splicing import lens_or_all
+from lhuc_asr.models.whole_utterances import WholeUtteranceNetwork
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,7 +55,7 @@ class BlstmConfig(NetworkConfig):
         return (self.projection_dim or self.hidden_dim) * (2 if self.bidirectional else 1)
 
 
-class Blstm(AcousticNetwork):
+class Blstm(WholeUtteranceNetwork):
     """Recurrent layers with a softmax over tied states; the hidden units are the outputs of each layer.
 
     Every output depends on the whole utterance (on all that came before, where it reads forward only): there are no
@@ -98,20 +99,6 @@ class Blstm(AcousticNetwork):
         """Names of the modules whose outputs are hidden units, bottom to top."""
         return tuple(f"layers.{index}" for index in range(len(self.layers)))
 
-    @property
-    def has_windows(self) -> bool:
-        """It has none: an output depends on all frames."""
-        return False
-
-    @property
-    def context(self) -> int:  # type: ignore[override]
-        """There is none.
-
-        Raises:
-            ModelError: always.
-        """
-        raise self._has_no_windows()
-
     def forward(self, feats_BTF: Tensor, feat_lens: Tensor | None = None) -> Tensor:
         """Log-probabilities of whole utterances.
 
@@ -133,14 +120,6 @@ class Blstm(AcousticNetwork):
         h_BTH, _ = pad_packed_sequence(packed, batch_first=True, total_length=num_frames)
         return self.log_probs_of(h_BTH)
 
-    def forward_windows(self, windows_NWF: Tensor) -> Tensor:
-        """There are no windows.
-
-        Raises:
-            ModelError: always.
-        """
-        raise self._has_no_windows()
-
     def stream(self) -> LstmStream:
         """Begin to recognise speech as it comes.
 
@@ -157,12 +136,6 @@ class Blstm(AcousticNetwork):
     def log_probs_of(self, h_BTH: Tensor) -> Tensor:
         """(B, T, H) units of the highest layer -> (B, T, V)."""
         return torch.log_softmax(self.output(h_BTH), dim=-1)
-
-    def _has_no_windows(self) -> ModelError:
-        return ModelError(
-            "a recurrent network has no windows of frames: give it whole utterances (forward), or choose another kind "
-            "of network"
-        )
 
     def _draw_weights(self, generator: torch.Generator) -> None:
         for layer in self.lstms:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
 from lhuc_asr.models.cnn import Cnn, CnnConfig
+from lhuc_asr.models.conformer import Conformer, ConformerConfig
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.maxout import Maxout, MaxoutConfig
 from lhuc_asr.models.network import AcousticNetwork, NetworkConfig, NetworkKind
@@ -36,6 +37,7 @@ NETWORKS: dict[NetworkKind, NetworkClasses] = {
     NetworkKind.tdnn: NetworkClasses(TdnnConfig, Tdnn),
     NetworkKind.tdnnf: NetworkClasses(TdnnFConfig, TdnnF),
     NetworkKind.blstm: NetworkClasses(BlstmConfig, Blstm),
+    NetworkKind.conformer: NetworkClasses(ConformerConfig, Conformer),
 }
 
 

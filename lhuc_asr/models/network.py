@@ -21,6 +21,7 @@ class NetworkKind(Enum):
     tdnn = "tdnn"
     tdnnf = "tdnnf"
     blstm = "blstm"
+    conformer = "conformer"
 
 
 @dataclass(kw_only=True, slots=True)

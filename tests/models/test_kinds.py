@@ -32,6 +32,16 @@ SMALL: dict[NetworkKind, dict[str, Any]] = {
     NetworkKind.tdnn: {"hidden_dim": 7, "dilations": [1, 3, 3], "subsampling": 3},
     NetworkKind.tdnnf: {"hidden_dim": 7, "bottleneck_dim": 3, "dilations": [1, 0, 3], "subsampling": 3},
     NetworkKind.blstm: {"num_layers": 2, "hidden_dim": 5},
+    NetworkKind.conformer: {
+        "num_layers": 2,
+        "stream_dim": 6,
+        "hidden_dim": 7,
+        "num_heads": 2,
+        "kernel_size": 3,
+        "num_channels": 3,
+        "subsampling": 3,
+        "dropout": 0.0,
+    },
 }
 
 

@@ -39,6 +39,7 @@ SHAPES: dict[NetworkKind, dict[str, Any]] = {
     NetworkKind.tdnn: {"hidden_dim": 4, "dilations": [1, 3], "subsampling": 3},
     NetworkKind.tdnnf: {"hidden_dim": 4, "bottleneck_dim": 2, "dilations": [1, 2], "subsampling": 2},
     NetworkKind.blstm: {"num_layers": 1, "hidden_dim": 4},
+    NetworkKind.conformer: {"num_layers": 1, "stream_dim": 4, "hidden_dim": 5, "num_heads": 2, "subsampling": 4},
 }
 
 

@@ -1,0 +1,188 @@
+"""The Conformer against torchaudio's and plain numpy, and what it promises."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from network_promises import (
+    DIM,
+    assert_no_frames_give_no_frames,
+    assert_padding_does_not_matter,
+    assert_padding_does_not_matter_in_training,
+    assert_seed_decides,
+    assert_signals_and_gradients_pass,
+    assert_sites_act,
+    speech,
+)
+
+from lhuc_asr.dependencies import import_torchaudio
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.models.conformer import Conformer, ConformerConfig, ConformerLayer, Positions, sinusoids
+
+SHAPE = {"num_layers": 2, "stream_dim": 6, "hidden_dim": 7, "num_heads": 2, "kernel_size": 5, "num_channels": 3}
+
+
+def small(seed: int = 3, **settings: object) -> Conformer:
+    config = ConformerConfig(**{**SHAPE, "dropout": 0.0, **settings})  # type: ignore[arg-type]
+    return Conformer(config, feat_dim=DIM, num_outputs=6, seed=seed).eval()
+
+
+NAMES = {
+    "feed_forward{0}.norm": "ffn{0}.sequential.0",
+    "feed_forward{0}.linear": "ffn{0}.sequential.1",
+    "feed_forward{0}.back": "ffn{0}.sequential.4",
+    "attention.norm": "self_attn_layer_norm",
+    "attention.query_key_value": "self_attn.in_proj_",
+    "attention.back": "self_attn.out_proj",
+    "convolution.norm": "conv_module.layer_norm",
+    "convolution.gate": "conv_module.sequential.0",
+    "convolution.conv": "conv_module.sequential.2",
+    "convolution.frame_norm": "conv_module.sequential.3",
+    "convolution.back": "conv_module.sequential.5",
+    "norm": "final_layer_norm",
+}
+"""Part of our layer -> the same part of torchaudio's."""
+
+
+def theirs(layer: ConformerLayer) -> torch.nn.Module:
+    """torchaudio's layer with our weights."""
+    names = {ours.format(i): other.format(i) for ours, other in NAMES.items() for i in (1, 2)}
+    other = import_torchaudio("models.conformer").ConformerLayer(6, 7, 2, 5).eval()
+    expected, weights = other.state_dict(), {}
+    for name, tensor in layer.state_dict().items():
+        part, _, last = name.rpartition(".")
+        full = names[part] + last if names[part].endswith("_") else f"{names[part]}.{last}"
+        weights[full] = tensor.reshape(expected[full].shape)
+    other.load_state_dict(weights)
+    return other
+
+
+def test_layers_equal_torchaudios() -> None:
+    network = small()
+    with torch.no_grad():
+        network.train()(torch.stack(speech(9, 9)))  # statistics that are not those of the beginning
+    for layer in network.eval().layers:
+        for parameter in layer.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        x = torch.randn(2, 9, 6)
+        expected = theirs(layer)(x.transpose(0, 1), None).transpose(0, 1)
+        torch.testing.assert_close(layer(x, None), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
+def test_the_front_end_equals_loops(subsampling: int) -> None:
+    network = small(subsampling=subsampling)
+    weights = {name: tensor.double().numpy() for name, tensor in network.front_end.state_dict().items()}
+    (feats,) = speech(7)
+    x = feats.double().numpy()[None]
+    for layer, stride in enumerate({1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2)}[subsampling]):
+        x = np.pad(x, [(0, 0), (1, 1), (1, 1)])
+        filters, bias = weights[f"convs.{layer}.weight"], weights[f"convs.{layer}.bias"]
+        places = [range(0, x.shape[1] - 2, stride), range(0, x.shape[2] - 2, 2)]
+        x = np.array(
+            [
+                [[max(0.0, (kernel * x[:, t : t + 3, f : f + 3]).sum() + b) for f in places[1]] for t in places[0]]
+                for kernel, b in zip(filters, bias, strict=True)
+            ]
+        )
+    expected = np.stack([x[:, t].reshape(-1) for t in range(x.shape[1])]) @ weights["linear.weight"].T
+    given, lens = network.front_end(feats[None], torch.tensor([7]))
+    assert lens.tolist() == [given.shape[1]] == [-(-7 // subsampling)]
+    np.testing.assert_allclose(given[0].detach(), expected + weights["linear.bias"], atol=1e-5)
+
+
+def test_positions_are_waves() -> None:
+    waves = sinusoids(torch.zeros(1, 50, 6)).numpy()
+    rates = 10000.0 ** -(np.arange(3) / 3)
+    angles = np.arange(50)[:, None] * rates
+    np.testing.assert_allclose(waves, np.concatenate([np.sin(angles), np.cos(angles)], axis=1), atol=1e-5)
+    assert sinusoids(torch.zeros(1, 4, 5)).shape == (4, 5)
+
+
+@pytest.mark.parametrize("positions", Positions)
+def test_only_positions_tell_order_where_nothing_else_does(positions: Positions) -> None:
+    """Filters of one frame, and speech that stands still but for one frame: does it matter where that one is?"""
+    network = small(kernel_size=1, positions=positions)
+    still = torch.ones(1, 30, DIM)
+    early, late = still.clone(), still.clone()
+    early[:, 10], late[:, 20] = 2.0, 2.0
+    same = torch.allclose(network(early)[:, 0], network(late)[:, 0], atol=1e-6)
+    assert same is (positions is Positions.none)
+
+
+@pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
+@pytest.mark.parametrize("positions", Positions)
+def test_padding_does_not_matter(subsampling: int, positions: Positions) -> None:
+    network = small(subsampling=subsampling, positions=positions)
+    assert_padding_does_not_matter(network, [4, 9, 1, 13])
+    assert_padding_does_not_matter_in_training(network)
+    assert_no_frames_give_no_frames(network)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    subsampling=st.integers(1, 4),
+)
+@settings(max_examples=25, deadline=None)
+def test_padding_does_not_matter_for_any_lengths(lengths: list[int], subsampling: int) -> None:
+    assert_padding_does_not_matter(small(subsampling=subsampling), lengths)
+
+
+def test_a_batch_may_hold_an_utterance_without_frames() -> None:
+    network, feats = small(), torch.stack(speech(5, 5))
+    log_probs = network(feats, torch.tensor([0, 5]))
+    assert torch.isfinite(log_probs).all()
+    torch.testing.assert_close(log_probs[1], network(feats[1:])[0])
+
+
+def test_every_output_sees_all_frames() -> None:
+    feats = speech(60)[0].requires_grad_()
+    small()(feats[None])[0, 0, 0].backward()
+    assert feats.grad is not None and (feats.grad.abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("subsampling", [1, 3])
+def test_units_are_sites(subsampling: int) -> None:
+    network = small(subsampling=subsampling, dropout=0.2)
+    parts = ("feed_forward1", "feed_forward2")
+    assert network.adaptation_sites == tuple(f"layers.{i}.{part}.activation" for i in (0, 1) for part in parts)
+    assert_sites_act(network, [7, 7, 7, 7])
+
+
+def test_seed_decides() -> None:
+    assert_seed_decides(small)
+
+
+def test_signals_and_gradients_pass() -> None:
+    network = small(num_layers=4, stream_dim=16, hidden_dim=32)
+    weights = [f"layers.{layer}.feed_forward1.linear.weight" for layer in range(4)]
+    assert_signals_and_gradients_pass(network, weights)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"num_layers": 0}, "model.num_layers"),
+        ({"hidden_dim": 0}, "model.hidden_dim"),
+        ({"stream_dim": 0}, "model.stream_dim"),
+        ({"num_heads": 0}, "model.num_heads"),
+        ({"num_heads": 5}, "model.stream_dim=144 cannot be divided among model.num_heads=5"),
+        ({"kernel_size": 4}, "model.kernel_size must be odd"),
+        ({"num_channels": 0}, "model.num_channels"),
+        ({"subsampling": 5}, r"model.subsampling must be one of \[1, 2, 3, 4\], got 5"),
+        ({"subsampling": 0}, "model.subsampling"),
+        ({"dropout": 1.0}, "model.dropout"),
+    ],
+)
+def test_impossible_shapes_are_refused(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ConformerConfig(**wrong)  # type: ignore[arg-type]
