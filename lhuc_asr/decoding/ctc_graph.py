@@ -90,7 +90,8 @@ def build_ctc_graph(hmm: HmmModel, lexicon: Lexicon, lm: ArpaModel) -> Any:
 
     Args:
         hmm: of `ctc_hmm`.
-        lexicon: words as labels; the id of a word is its index in ``lexicon.words`` + 1.
+        lexicon: words as labels: phones, word pieces, or characters (`spelt`); the id of a word is its index in
+            ``lexicon.words`` + 1.
         lm: n-gram model; words that the lexicon lacks are left out and reported in the log.
 
     Returns:

@@ -143,6 +143,19 @@ def test_far_scores_keep_their_digits() -> None:
     assert bool(half.grad.isfinite().all())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_what_the_processor_gives() -> None:
+    target, smbr = (
+        target_of(lattice_of(TWO_FRAMES, {2: 0.0}), [0, 3]),
+        Smbr(LOG_PRIOR, config=SmbrConfig(smoothing=0.2)),
+    )
+    leaves = [log_probs_of(1, 2).detach().to(device).requires_grad_() for device in ("cpu", "cuda")]
+    here, there = (smbr(leaf, torch.tensor([2]), [target]).loss for leaf in leaves)
+    torch.testing.assert_close(here, there.cpu())
+    gradients = [torch.autograd.grad(loss, leaf)[0].cpu() for loss, leaf in zip((here, there), leaves, strict=True)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_training_makes_the_reference_likelier() -> None:
     target = target_of(lattice_of(TWO_FRAMES, {2: 0.0}), [0, 3])
     scores, smbr = torch.zeros(1, 2, 4, requires_grad=True), Smbr(torch.zeros(4), config=SmbrConfig(acoustic_scale=1.0))
