@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +27,10 @@ from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.training.precision import Precision
+
+sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
+
+from attentive import Attentive
 
 DIM, NUM_STATES = 4, 6
 
@@ -50,6 +56,7 @@ KINDS: dict[str, Callable[[], AcousticNetwork]] = {
     "tdnnf_by_3": tdnnf,
     "blstm": blstm,
     "projected": lambda: blstm(3),
+    "attentive": lambda: Attentive(DIM, NUM_STATES),
 }
 
 
@@ -61,7 +68,7 @@ def network_of(kind: str) -> AcousticNetwork:
 
 
 def sites_of(network: AcousticNetwork, layers: Sequence[int] = ()) -> tuple[Site, ...]:
-    names = [network.adaptation_sites[layer - 1] for layer in layers] or list(network.adaptation_sites)
+    names = [network.adaptation_sites[layer - 1] for layer in layers] or list(network.adaptation_sites[:3])
     return find_sites(network, names, example=Example((torch.randn(2, 24, DIM), torch.tensor([24, 17]))))
 
 
