@@ -24,6 +24,7 @@ class BlstmConfig(NetworkConfig):
         hidden_dim: cells of each layer in each direction.
         projection_dim: what the cells' outputs are projected to in each direction; 0 leaves them as they are.
         bidirectional: read utterances backward as well; if not, the network can follow a stream.
+        subsampling: an output for every so-manieth frame only; the lowest layer gets it with those just before it.
         dropout: share of the units' outputs that training sets to 0.
     """
 
@@ -32,6 +33,7 @@ class BlstmConfig(NetworkConfig):
     hidden_dim: int = 320
     projection_dim: int = 0
     bidirectional: bool = True
+    subsampling: int = 1
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class BlstmConfig(NetworkConfig):
                 f"model.projection_dim must be 0 or more and less than model.hidden_dim={self.hidden_dim}, "
                 f"got {self.projection_dim}"
             )
+        if self.subsampling < 1:
+            raise ConfigError(f"model.subsampling must be at least 1, got {self.subsampling}")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"model.dropout must lie in [0, 1), got {self.dropout}")
 
@@ -62,14 +66,15 @@ class Blstm(WholeUtteranceNetwork):
     windows.
 
     Example:
-        >>> network = Blstm(BlstmConfig(num_layers=2, hidden_dim=8), feat_dim=40, num_outputs=3)
+        >>> network = Blstm(BlstmConfig(num_layers=2, hidden_dim=8, subsampling=3), feat_dim=40, num_outputs=5)
         >>> network(torch.zeros(2, 20, 40), torch.tensor([20, 7])).shape
-        torch.Size([2, 20, 3])
+        torch.Size([2, 7, 5])
         >>> network.adaptation_sites
         ('layers.0', 'layers.1')
 
     Source: Graves, Jaitly & Mohamed 2013 ("Hybrid speech recognition with deep bidirectional LSTM"), section 2; the
-    projection is that of Sak, Senior & Beaufays 2014 (arXiv:1402.1128).
+    projection is that of Sak, Senior & Beaufays 2014 (arXiv:1402.1128); frames are stacked and left out in the manner of
+    Sak, Senior, Rao & Beaufays 2015 (arXiv:1507.06947).
     """
 
     config: BlstmConfig
@@ -87,7 +92,8 @@ class Blstm(WholeUtteranceNetwork):
         self.config = config
         self.feat_dim = feat_dim
         self.num_outputs = num_outputs
-        dims = [feat_dim] + [config.num_units] * (config.num_layers - 1)
+        self.subsampling = config.subsampling
+        dims = [feat_dim * config.subsampling] + [config.num_units] * (config.num_layers - 1)
         with torch.random.fork_rng(devices=[]):
             self.layers = nn.ModuleList(_lstm(num_inputs, config) for num_inputs in dims)
             self.dropout = nn.Dropout(config.dropout)
@@ -107,17 +113,18 @@ class Blstm(WholeUtteranceNetwork):
             feat_lens: (B,) frames of each utterance; what lies beyond is padding and has no effect on them.
 
         Returns:
-            (B, T, V) natural logarithms of the states' posterior probabilities.
+            (B, T', V) natural logarithms of the states' posterior probabilities, T' = T / subsampling, rounded up.
         """
         num_utterances, num_frames, _ = feats_BTF.shape
         if num_frames == 0:
             return feats_BTF.new_zeros(num_utterances, 0, self.num_outputs)
-        lens_B = lens_or_all(feat_lens, feats_BTF).clamp(min=1).cpu()
-        packed = pack_padded_sequence(feats_BTF, lens_B, batch_first=True, enforce_sorted=False)
+        x_BTD = stacked(torch.cat([self.before(feats_BTF), feats_BTF], dim=1), self.subsampling)
+        lens_B = self.output_lens(lens_or_all(feat_lens, feats_BTF)).clamp(min=1).cpu()
+        packed = pack_padded_sequence(x_BTD, lens_B, batch_first=True, enforce_sorted=False)
         for layer in self.lstms:
             units: PackedSequence = layer(packed)[0]
             packed = units._replace(data=self.dropout(units.data))
-        h_BTH, _ = pad_packed_sequence(packed, batch_first=True, total_length=num_frames)
+        h_BTH, _ = pad_packed_sequence(packed, batch_first=True, total_length=x_BTD.shape[1])
         return self.log_probs_of(h_BTH)
 
     def stream(self) -> LstmStream:
@@ -127,6 +134,10 @@ class Blstm(WholeUtteranceNetwork):
             ModelError: the network reads backward too, or is in training mode.
         """
         return LstmStream(self)
+
+    def before(self, feats_BTF: Tensor) -> Tensor:
+        """(B, S, F) the frames that are thought to come before the first one: it stood still."""
+        return feats_BTF[:, :1].expand(-1, self.subsampling - 1, -1)
 
     @property
     def lstms(self) -> list[nn.LSTM]:
@@ -169,16 +180,43 @@ class LstmStream:
             raise ModelError("a stream needs the network in evaluation mode: call network.eval()")
         self.network = network
         self._memory: list[tuple[Tensor, Tensor] | None] = [None] * len(network.layers)
+        self._kept: Tensor | None = None
+        self._num_frames = 0
 
     def accept(self, feats_BTF: Tensor) -> Tensor:
-        """(B, T, F) the next frames -> (B, T, V) their log-probabilities."""
-        num_utterances, num_frames, _ = feats_BTF.shape
-        if num_frames == 0:
-            return feats_BTF.new_zeros(num_utterances, 0, self.network.num_outputs)
-        h_BTH = feats_BTF
+        """(B, T, F) the next frames -> (B, T', V) the log-probabilities that they bring, maybe none."""
+        h_BTH = self._next_inputs(feats_BTF) if feats_BTF.shape[1] else feats_BTF
+        if h_BTH.shape[1] == 0:
+            return feats_BTF.new_zeros(len(feats_BTF), 0, self.network.num_outputs)
         for index, layer in enumerate(self.network.lstms):
             h_BTH, self._memory[index] = layer(h_BTH, self._memory[index])
         return self.network.log_probs_of(h_BTH)
+
+    def _next_inputs(self, feats_BTF: Tensor) -> Tensor:
+        """(B, T', S * F) for the lowest layer; the last frames are kept for the next time."""
+        every = self.network.subsampling
+        kept = self.network.before(feats_BTF) if self._kept is None else self._kept
+        frames_BTF = torch.cat([kept, feats_BTF], dim=1)
+        first = -self._num_frames % every
+        self._num_frames += feats_BTF.shape[1]
+        self._kept = frames_BTF[:, frames_BTF.shape[1] - (every - 1) :]
+        return stacked(frames_BTF[:, first:], every)
+
+
+def stacked(frames_BTF: Tensor, every: int) -> Tensor:
+    """So many frames side by side, and so many on again.
+
+    Args:
+        frames_BTF: (B, T, F), of which the first ``every - 1`` come before the first one that is wanted.
+        every: S.
+
+    Returns:
+        (B, T', S * F), earliest frame first; T' counts the wanted frames.
+    """
+    num_utterances, num_frames, num_feats = frames_BTF.shape
+    if num_frames < every:
+        return frames_BTF.new_zeros(num_utterances, 0, every * num_feats)
+    return frames_BTF.unfold(1, every, every).transpose(2, 3).flatten(2)
 
 
 def _lstm(num_inputs: int, config: BlstmConfig) -> nn.LSTM:

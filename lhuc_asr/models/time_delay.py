@@ -23,10 +23,24 @@ class FrameNorm(nn.BatchNorm1d):
         """(B, H, T) -> (B, H, T); beyond ``lens_B`` frames an utterance has padding, which training makes 0."""
         if lens_B is None or not self.training:
             return super().forward(x_BHT)
-        is_speech_BT = torch.arange(x_BHT.shape[2], device=x_BHT.device) < lens_B[:, None]
-        rows_NH = super().forward(x_BHT.transpose(1, 2)[is_speech_BT])
-        shape = (x_BHT.shape[0], x_BHT.shape[2], x_BHT.shape[1])
-        return rows_NH.new_zeros(shape).masked_scatter(is_speech_BT[:, :, None], rows_NH).transpose(1, 2)
+        x_BHT = x_BHT.float()
+        is_speech_B1T = (torch.arange(x_BHT.shape[2], device=x_BHT.device) < lens_B[:, None])[:, None].to(x_BHT.dtype)
+        num_frames = lens_B.sum()
+        mean_H1 = (x_BHT * is_speech_B1T).sum(dim=(0, 2))[:, None] / num_frames
+        centred_BHT = (x_BHT - mean_H1) * is_speech_B1T
+        variance_H1 = centred_BHT.square().sum(dim=(0, 2))[:, None] / num_frames
+        self._remember(mean_H1[:, 0], variance_H1[:, 0], num_frames)
+        scale_H1 = torch.rsqrt(variance_H1 + self.eps) * self.weight[:, None]
+        return torch.addcmul(self.bias[:, None] * is_speech_B1T, centred_BHT, scale_H1)
+
+    @torch.no_grad()
+    def _remember(self, mean_H: Tensor, variance_H: Tensor, num_frames: Tensor) -> None:
+        """Let the statistics for evaluation follow, the variance without bias, as torch does."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean_H, self.momentum)
+        self.running_var.lerp_(variance_H * (num_frames / (num_frames - 1).clamp(min=1)), self.momentum)
 
 
 class TimeDelayLayer(nn.Module):

@@ -59,11 +59,13 @@ def one_direction(weights: dict[str, np.ndarray], name: str, suffix: str, x_TD: 
 
 
 @pytest.mark.parametrize(("bidirectional", "projection_dim"), SHAPES)
-def test_forward_equals_plain_numpy(bidirectional: bool, projection_dim: int) -> None:
-    network = small(bidirectional=bidirectional, projection_dim=projection_dim)
+@pytest.mark.parametrize("subsampling", [1, 3])
+def test_forward_equals_plain_numpy(bidirectional: bool, projection_dim: int, subsampling: int) -> None:
+    network = small(bidirectional=bidirectional, projection_dim=projection_dim, subsampling=subsampling)
     weights = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
     (feats,) = speech(6)
-    h = feats.double().numpy()
+    rows = [[max(0, t - back) for back in reversed(range(subsampling))] for t in range(0, 6, subsampling)]
+    h = feats.double().numpy()[rows].reshape(len(rows), -1)
     for name in network.adaptation_sites:
         forward = one_direction(weights, name, "", h)
         backward = [one_direction(weights, name, "_reverse", h[::-1])[::-1]] if bidirectional else []
@@ -74,8 +76,9 @@ def test_forward_equals_plain_numpy(bidirectional: bool, projection_dim: int) ->
 
 
 @pytest.mark.parametrize(("bidirectional", "projection_dim"), SHAPES)
-def test_padding_does_not_matter(bidirectional: bool, projection_dim: int) -> None:
-    network = small(bidirectional=bidirectional, projection_dim=projection_dim)
+@pytest.mark.parametrize("subsampling", [1, 2, 3])
+def test_padding_does_not_matter(bidirectional: bool, projection_dim: int, subsampling: int) -> None:
+    network = small(bidirectional=bidirectional, projection_dim=projection_dim, subsampling=subsampling)
     assert_padding_does_not_matter(network, [4, 9, 1])
     assert_padding_does_not_matter_in_training(network)
     assert_no_frames_give_no_frames(network)
@@ -97,11 +100,13 @@ def test_windows_are_refused() -> None:
 
 @given(
     projection_dim=st.sampled_from([0, 3]),
+    subsampling=st.integers(1, 4),
     chunks=st.lists(st.integers(0, 7), min_size=1, max_size=5).filter(lambda sizes: sum(sizes) > 0),
 )
 @settings(max_examples=25, deadline=None)
-def test_chunks_equal_the_whole(projection_dim: int, chunks: list[int]) -> None:
-    assert_chunks_equal_the_whole(small(bidirectional=False, projection_dim=projection_dim), chunks)
+def test_chunks_equal_the_whole(projection_dim: int, subsampling: int, chunks: list[int]) -> None:
+    network = small(bidirectional=False, projection_dim=projection_dim, subsampling=subsampling)
+    assert_chunks_equal_the_whole(network, chunks)
 
 
 def test_streams_that_cannot_be_are_refused() -> None:
@@ -142,7 +147,15 @@ def test_signals_and_gradients_pass(projection_dim: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"num_layers": 0}, {"hidden_dim": 0}, {"projection_dim": 320}, {"projection_dim": -1}, {"dropout": 1.0}]
+    "wrong",
+    [
+        {"num_layers": 0},
+        {"hidden_dim": 0},
+        {"projection_dim": 320},
+        {"projection_dim": -1},
+        {"subsampling": 0},
+        {"dropout": 1.0},
+    ],
 )
 def test_impossible_shapes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"model.{next(iter(wrong))}"):

@@ -31,7 +31,7 @@ SMALL: dict[NetworkKind, dict[str, Any]] = {
     NetworkKind.maxout: {"num_layers": 2, "hidden_dim": 7, "context": 2},
     NetworkKind.tdnn: {"hidden_dim": 7, "dilations": [1, 3, 3], "subsampling": 3},
     NetworkKind.tdnnf: {"hidden_dim": 7, "bottleneck_dim": 3, "dilations": [1, 0, 3], "subsampling": 3},
-    NetworkKind.blstm: {"num_layers": 2, "hidden_dim": 5},
+    NetworkKind.blstm: {"num_layers": 2, "hidden_dim": 5, "subsampling": 2},
     NetworkKind.conformer: {
         "num_layers": 2,
         "stream_dim": 6,
