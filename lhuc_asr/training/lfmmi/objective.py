@@ -25,7 +25,8 @@ class LfMmiConfig:
 
     Attributes:
         leak: leaky HMM coefficient of the denominator.
-        l2_regularisation: weight of half the squared outputs.
+        l2_regularisation: weight of half the squared outputs, each frame's mean taken out, for a constant changes
+            nothing.
         engine: what computes forward-backward.
 
     Source: Povey et al. 2016 (Interspeech), section 2.7; ``leak`` as in Kaldi's recipes.
@@ -141,6 +142,7 @@ def chain_cross_entropy(log_probs_BTV: Tensor, numerator_posteriors: Tensor) -> 
 
 
 def _half_square(outputs: Tensor, lens: Tensor) -> Tensor:
+    outputs = outputs - outputs.mean(dim=2, keepdim=True)
     inside = torch.arange(outputs.shape[1], device=outputs.device)[None] < lens.to(outputs.device)[:, None]
     return 0.5 * torch.where(inside[..., None], outputs, 0.0).square().sum()
 
