@@ -73,8 +73,8 @@ class Blstm(WholeUtteranceNetwork):
         ('layers.0', 'layers.1')
 
     Source: Graves, Jaitly & Mohamed 2013 ("Hybrid speech recognition with deep bidirectional LSTM"), section 2; the
-    projection is that of Sak, Senior & Beaufays 2014 (arXiv:1402.1128); frames are stacked and left out in the manner of
-    Sak, Senior, Rao & Beaufays 2015 (arXiv:1507.06947).
+    projection is that of Sak, Senior & Beaufays 2014 (arXiv:1402.1128); frames are stacked and left out as by Sak,
+    Senior, Rao & Beaufays 2015 (arXiv:1507.06947).
     """
 
     config: BlstmConfig
