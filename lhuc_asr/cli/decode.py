@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._lattices import LatticeUse, add_lattice_flags, fit_calibration, lattice_use
 from lhuc_asr.cli._model import open_model
 from lhuc_asr.cli._speech import add_speech, chosen_speech, usable_speech
 
 if TYPE_CHECKING:
-    from lhuc_asr.adaptation.recognise import KnownProfiles, Recognition
+    from lhuc_asr.adaptation.recognise import KnownProfiles
+    from lhuc_asr.config.schema import Config
+    from lhuc_asr.data.manifest import Manifest
+    from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.decoding.lattice import Lattice
     from lhuc_asr.system.corpus import UsableSpeech
     from lhuc_asr.system.model_directory import AcousticSystem
+    from lhuc_asr.system.recognise import Recognised
 
 _PAGE = "decode.json"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command_parser("decode", "Recognise speech: words with times and state paths, per utterance.")
+    parser = command_parser(
+        "decode", "Recognise speech: words with times, state paths and, where wanted, confidences, per utterance."
+    )
     add_speech(
         parser, data="the speech", out="where the words go", keep_going="leave out utterances whose audio is bad"
     )
     parser.add_argument(
         "--profiles", metavar="STORE", type=Path, help="profiles of lhuc-adapt, used speaker by speaker"
     )
-    add_overrides(parser, such_as="decoding.beam=16 or decoding=fast")
+    add_lattice_flags(parser)
+    add_overrides(parser, such_as="decoding.beam=16, decoding=fast or decoding.hypothesis=mbr")
     return parser
 
 
@@ -37,18 +48,67 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
     system, config = open_model(args.model, args.overrides)
-    from lhuc_asr.adaptation.recognise import recognise
-    from lhuc_asr.decoding.hypothesis import write_hypotheses
-
     manifest = chosen_speech(args, all_by_default=True)
+    _check_transcripts(args, manifest)
     known = _profiles(args, system, manifest.speakers)
+    use = lattice_use(args, system)
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
     _check_usable(args, speech)
-    found = recognise(system, speech.feats, manifest.speaker_of, known.profiles, num_jobs=config.runtime.jobs)
-    write_hypotheses(args.out, found.hypotheses.values())
-    _report(args, system, known, speech, found)
+    found = _recognise(args, system, known, speech, use, config)
+    hypotheses = fit_calibration(use, system, speech, found).hypotheses if args.calibrate else found.hypotheses
+    _write(args.out, hypotheses)
+    _report(args, system, known, speech, replace(found, hypotheses=hypotheses), use)
     return SOME_FAILED if found.failed else OK
+
+
+def _check_transcripts(args: argparse.Namespace, manifest: Manifest) -> None:
+    from lhuc_asr.errors import DataError
+
+    if args.calibrate and not manifest.transcripts:
+        raise DataError(f"--calibrate needs to know what was said, but '{args.data}' has no transcripts")
+
+
+def _recognise(
+    args: argparse.Namespace,
+    system: AcousticSystem,
+    known: KnownProfiles,
+    speech: UsableSpeech,
+    use: LatticeUse,
+    config: Config,
+) -> Recognised:
+    """Decode, each speaker with his profile; the lattices are written where they shall be kept."""
+    from lhuc_asr.decoding.lattice_store import remove_lattices, write_lattices
+    from lhuc_asr.system.recognise import all_log_likes, recognise_all
+
+    adapters = {speaker: profile.adapter() for speaker, profile in known.profiles.items()}
+
+    def adapted(utterance: str) -> AbstractContextManager[Any]:
+        adapter = adapters.get(speech.manifest.speaker_of[utterance])
+        return adapter.attached(system.network) if adapter else nullcontext()
+
+    remove_lattices(args.out)
+    lattices: list[Lattice] = []
+    items = all_log_likes(system, speech.feats, adapted=adapted, num_jobs=config.runtime.jobs)
+    found = recognise_all(
+        use.decoder(system),
+        items,
+        num_utterances=len(speech.feats),
+        num_jobs=config.runtime.jobs,
+        on_lattice=lattices.append if use.keep else None,
+    )
+    if use.keep:
+        print(f"lattices {write_lattices(args.out, lattices)}")
+    return found
+
+
+def _write(out: Path, hypotheses: Mapping[str, Hypothesis]) -> None:
+    """Words, state paths and text; and a ctm, in which words have times and, where they are known, confidences."""
+    from lhuc_asr.decoding.hypothesis import write_hypotheses
+    from lhuc_asr.scoring.sclite import write_ctm
+
+    write_hypotheses(out, hypotheses.values())
+    write_ctm(out / "ctm", {utterance: hypothesis.words for utterance, hypothesis in hypotheses.items()})
 
 
 def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[str, ...]) -> KnownProfiles:
@@ -79,11 +139,17 @@ def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
 
 
 def _report(
-    args: argparse.Namespace, system: AcousticSystem, known: KnownProfiles, speech: UsableSpeech, found: Recognition
+    args: argparse.Namespace,
+    system: AcousticSystem,
+    known: KnownProfiles,
+    speech: UsableSpeech,
+    found: Recognised,
+    use: LatticeUse,
 ) -> None:
     """The page that names what was used, and what was found for people."""
     from lhuc_asr.files import write_json
     from lhuc_asr.parallel import peak_memory_gb
+    from lhuc_asr.scoring.confidence import score_confidences
     from lhuc_asr.scoring.wer import score_hypotheses
     from lhuc_asr.system.settings import to_plain
 
@@ -91,6 +157,7 @@ def _report(
         "model_fingerprint": system.fingerprint,
         "profiles": known.manifest(),
         "decoding": to_plain(system.decoding),
+        **use.page(),
         "failed_utterances": {**speech.unusable, **found.failed},
         "real_time_factor": found.speed.real_time_factor,
         "search_real_time_factor": found.speed.cpu_real_time_factor,
@@ -101,4 +168,7 @@ def _report(
         print(f"{utterance}: failed: {reason}")
     if references := speech.manifest.transcripts:
         print(score_hypotheses(references, found.hypotheses, speech.manifest.speaker_of))
+        words = {utterance: hypothesis.words for utterance, hypothesis in found.hypotheses.items()}
+        if (worth := score_confidences(references, words)) is not None:
+            print(f"confidences: {worth}")
     print(f"decoding: {found.speed}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
 
 if TYPE_CHECKING:
-    from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.decoding.hypothesis import Hypothesis, Word
     from lhuc_asr.scoring.comparison import Comparison
+    from lhuc_asr.scoring.confidence import ConfidenceScore
     from lhuc_asr.scoring.wer import Score
 
 
@@ -37,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "score",
         "Count errors, per speaker and in all; with two systems or more, compare each with the first: matched-pairs "
-        "test (MAPSSWE), bootstrap over speakers, speakers better and worse, and a picture.",
+        "test (MAPSSWE), bootstrap over speakers, speakers better and worse, and a picture. Where words have "
+        "confidences, tell what these are worth: normalised cross-entropy, area under the error-detection curve.",
     )
     parser.add_argument(
         "--ref", metavar="DIR_OR_TEXT", type=Path, required=True, help="data directory, or a file: UTTERANCE WORDS"
@@ -85,9 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         references, systems = _common(references, systems)
     scores = _scores(references, systems, characters=args.cer)
     comparisons = _comparisons(scores)
-    _print(scores, comparisons)
+    confidences = _confidences(references, systems)
+    _print(scores, comparisons, confidences)
     _write_texts(args.out, references, systems)
-    _write_reports(args, scores, comparisons)
+    _write_reports(args, scores, comparisons, confidences)
     return OK
 
 
@@ -155,8 +158,23 @@ def _normalised(references: References, systems: Mapping[str, System]) -> tuple[
     def all_of(texts: Mapping[str, str]) -> dict[str, str]:
         return {utterance: normalise(text) for utterance, text in texts.items()}
 
-    normalised = {name: System(all_of(system.texts), system.hypotheses) for name, system in systems.items()}
+    normalised = {
+        name: System(
+            all_of(system.texts), {utterance: _normalised_words(each) for utterance, each in system.hypotheses.items()}
+        )
+        for name, system in systems.items()
+    }
     return References(all_of(references.texts), references.speaker_of), normalised
+
+
+def _normalised_words(hypothesis: Hypothesis) -> Hypothesis:
+    """The same hypothesis with words as they are compared; one that falls into several keeps its times in all."""
+    from lhuc_asr.lang.text import normalise
+
+    words: list[Word] = []
+    for word in hypothesis.words:
+        words += (replace(word, text=part) for part in normalise(word.text).split())
+    return replace(hypothesis, words=tuple(words))
 
 
 def _common(references: References, systems: Mapping[str, System]) -> tuple[References, dict[str, System]]:
@@ -194,7 +212,23 @@ def _comparisons(scores: Mapping[str, Score]) -> dict[tuple[str, str], Compariso
     return {(first, other): compare(scores[first], scores[other]) for other in others}
 
 
-def _print(scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison]) -> None:
+def _confidences(references: References, systems: Mapping[str, System]) -> dict[str, ConfidenceScore]:
+    """What confidences are worth, for the systems that have them."""
+    from lhuc_asr.scoring.confidence import score_confidences
+
+    found = {}
+    for name, system in systems.items():
+        words = {utterance: hypothesis.words for utterance, hypothesis in system.hypotheses.items()}
+        if (worth := score_confidences(references.texts, words)) is not None:
+            found[name] = worth
+    return found
+
+
+def _print(
+    scores: Mapping[str, Score],
+    comparisons: Mapping[tuple[str, str], Comparison],
+    confidences: Mapping[str, ConfidenceScore],
+) -> None:
     from lhuc_asr.scoring.report import comparison_text, speaker_change_table, speaker_table
 
     if not comparisons:
@@ -203,13 +237,14 @@ def _print(scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Co
     for (first, second), comparison in comparisons.items():
         print(f"{speaker_change_table(comparison, first, second)}\n")
         print(f"{comparison_text(comparison, first, second)}\n")
+    for name, worth in confidences.items():
+        print(f"confidences of {name}: {worth}")
 
 
 def _write_texts(out: Path, references: References, systems: Mapping[str, System]) -> None:
     """trn files of all, ctm files of the systems whose words have times, and one stm."""
     from lhuc_asr.files import escape_id
     from lhuc_asr.scoring.sclite import write_ctm, write_stm, write_trn
-    from lhuc_asr.units import frames_to_seconds
 
     write_trn(out / "ref.trn", references.texts, references.speaker_of)
     durations: dict[str, float] = {}
@@ -219,19 +254,22 @@ def _write_texts(out: Path, references: References, systems: Mapping[str, System
             words = {utterance: hypothesis.words for utterance, hypothesis in system.hypotheses.items()}
             write_ctm(out / f"{escape_id(name)}.ctm", words)
             for utterance, hypothesis in system.hypotheses.items():
-                durations[utterance] = frames_to_seconds(len(hypothesis.transition_ids))
+                durations[utterance] = hypothesis.duration
     if durations:
         write_stm(out / "ref.stm", references.texts, references.speaker_of, durations)
 
 
 def _write_reports(
-    args: argparse.Namespace, scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison]
+    args: argparse.Namespace,
+    scores: Mapping[str, Score],
+    comparisons: Mapping[tuple[str, str], Comparison],
+    confidences: Mapping[str, ConfidenceScore],
 ) -> None:
-    from lhuc_asr.files import escape_id, write_text
-    from lhuc_asr.scoring.report import write_results
+    from lhuc_asr.files import escape_id, write_json, write_text
+    from lhuc_asr.scoring.report import as_json
     from lhuc_asr.scoring.wer import alignments_text
 
-    write_results(args.out / "results.json", scores, comparisons)
+    write_json(args.out / "results.json", as_json(scores, comparisons, confidences))
     if args.alignments:
         for name, result in scores.items():
             write_text(args.out / f"{escape_id(name)}.alignments.txt", alignments_text(result))

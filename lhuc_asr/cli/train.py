@@ -30,7 +30,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the model directory goes")
     parser.add_argument(
-        "--dev", metavar="DIR", type=Path, help="transcribed speech to tune the decoding settings on; never test data"
+        "--dev",
+        metavar="DIR",
+        type=Path,
+        help="transcribed speech to tune the decoding settings and to calibrate the confidences on; never test data",
     )
     language = parser.add_mutually_exclusive_group()
     language.add_argument(
@@ -65,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if dev is not None:
         system = _tune(system, dev, args, config)
+        _calibrate(system, dev, args, config)
     print(f"model {args.out} with fingerprint {system.fingerprint[:16]}")
     return OK
 
@@ -128,3 +132,40 @@ def _tune(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, confi
     tuned = read_json(page)
     print("\n".join([f"WER % on {args.dev}:", *tuned["table"]]))
     return system.with_decoding(from_plain(DecodingConfig, tuned["decoding"], source=str(page)))
+
+
+def _calibrate(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, config: Config) -> None:
+    """Fit the map from word posteriors to chances of being right, unless the same was done before."""
+    from lhuc_asr.errors import DataError
+    from lhuc_asr.files import read_json, sha256, write_json
+    from lhuc_asr.scoring.calibrating import calibrate
+    from lhuc_asr.scoring.report import calibration_json
+    from lhuc_asr.system.build import note_costs
+    from lhuc_asr.system.calibrated import ModelCalibration, calibration_path, speech_key, write_calibration
+    from lhuc_asr.system.corpus import corpus_feats
+    from lhuc_asr.system.recognise import recognise_with_posteriors
+    from lhuc_asr.system.settings import to_plain
+    from lhuc_asr.system.stage import run_once
+
+    work = args.out / "work"
+    page = work / "calibration" / "report.json"
+    speech, decoding = speech_key(dev), to_plain(system.decoding)
+
+    def make(_: Path) -> None:
+        feats = corpus_feats(dev, system.features, work / "dev_features", num_jobs=config.runtime.jobs)
+        found = recognise_with_posteriors(system, feats, num_jobs=config.runtime.jobs)
+        report = calibrate(found.hypotheses, dev.transcripts, dev.speaker_of)
+        fitted = ModelCalibration(
+            calibration=report.calibration, decoding=decoding, speech=speech, figures=calibration_json(report)
+        )
+        write_calibration(system, fitted)
+        write_json(page, str(report).splitlines())
+
+    inputs = [sha256(args.out / "model.json"), decoding, speech]
+    try:
+        run_once(page.parent, inputs, make, is_whole=calibration_path(args.out).is_file)
+    except DataError as error:
+        print(f"confidences are not calibrated: {error}")
+        return
+    note_costs(args.out)
+    print("\n".join([f"confidences on {args.dev}:", *read_json(page)]))

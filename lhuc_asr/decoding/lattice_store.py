@@ -40,6 +40,11 @@ def write_lattices(directory: Path, lattices: Iterable[Lattice]) -> Path:
     return path
 
 
+def remove_lattices(directory: Path) -> None:
+    """Remove what an earlier run left in a directory."""
+    (directory / _FILE).unlink(missing_ok=True)
+
+
 def read_lattices(directory: Path) -> dict[str, Lattice]:
     """Read what `write_lattices` wrote: utterance id -> lattice, in the order of the ids.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.decoding.hypothesis import Word
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.edit import Edit, align
 
@@ -99,6 +100,72 @@ def error_detection(confidences: Sequence[float], correct: Sequence[bool]) -> Er
     heights = (np.concatenate([[0.0], found[:-1]]) + found) / 2
     area = float((heights * np.diff(false_alarms, prepend=0.0)).sum())
     return ErrorDetection(thresholds, found, false_alarms, area)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceScore:
+    """What the confidences of one system are worth.
+
+    Attributes:
+        num_words: recognised words with a confidence.
+        num_correct: those among them that were right.
+        num_without: recognised words without a confidence, which do not count.
+        normalised_cross_entropy: see the function of that name.
+        area: under the error-detection curve, see `ErrorDetection`.
+    """
+
+    num_words: int
+    num_correct: int
+    num_without: int
+    normalised_cross_entropy: float
+    area: float
+
+    def __str__(self) -> str:
+        share = 100 * self.num_correct / self.num_words
+        without = f", {self.num_without} words without" if self.num_without else ""
+        return (
+            f"normalised cross-entropy {self.normalised_cross_entropy:.3f}, area under the error-detection curve "
+            f"{self.area:.3f} ({self.num_words} words, {share:.1f} % right{without})"
+        )
+
+    @staticmethod
+    def of(confidences: Sequence[float], correct: Sequence[bool], *, num_without: int = 0) -> ConfidenceScore:
+        """Judge the confidences of some words."""
+        return ConfidenceScore(
+            num_words=len(correct),
+            num_correct=int(np.sum(correct)),
+            num_without=num_without,
+            normalised_cross_entropy=normalised_cross_entropy(confidences, correct),
+            area=error_detection(confidences, correct).area,
+        )
+
+
+def score_confidences(references: Mapping[str, str], words: Mapping[str, Sequence[Word]]) -> ConfidenceScore | None:
+    """Judge the confidences of a system against what was said.
+
+    Args:
+        references: utterance id -> words that were said.
+        words: utterance id -> recognised words; those of other utterances do not count.
+
+    Returns:
+        What they are worth, or None where no word has a confidence.
+
+    Example:
+        >>> words = [Word("ONE", 0.0, 0.2, 0.9), Word("TOO", 0.2, 0.2, 0.1)]
+        >>> print(score_confidences({"u": "ONE TWO"}, {"u": words}))
+        normalised cross-entropy 0.848, area under the error-detection curve 1.000 (2 words, 50.0 % right)
+    """
+    confidences, correct, num_without = [], [], 0
+    for utterance in sorted(references.keys() & words.keys()):
+        heard = [word.text for word in words[utterance]]
+        outcomes = correct_words(references[utterance].split(), heard)
+        for word, right in zip(words[utterance], outcomes, strict=True):
+            if word.confidence is None:
+                num_without += 1
+            else:
+                confidences.append(word.confidence)
+                correct.append(right)
+    return ConfidenceScore.of(confidences, correct, num_without=num_without) if confidences else None
 
 
 def _checked(confidences: Sequence[float], correct: Sequence[bool]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

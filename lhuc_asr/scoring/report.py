@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lhuc_asr.files import write_json
+from lhuc_asr.scoring.calibrating import CalibrationReport
 from lhuc_asr.scoring.comparison import Comparison
+from lhuc_asr.scoring.confidence import ConfidenceScore
 from lhuc_asr.scoring.edit import ErrorCounts
 from lhuc_asr.scoring.table import table
 from lhuc_asr.scoring.wer import Score
@@ -76,11 +78,16 @@ def speaker_change_table(comparison: Comparison, first: str, second: str) -> str
     )
 
 
-def as_json(scores: Mapping[str, Score], comparisons: Mapping[tuple[str, str], Comparison]) -> dict[str, Any]:
+def as_json(
+    scores: Mapping[str, Score],
+    comparisons: Mapping[tuple[str, str], Comparison],
+    confidences: Mapping[str, ConfidenceScore] | None = None,
+) -> dict[str, Any]:
     """Everything that was measured, as values for JSON; speakers and systems are values or keys, never file names."""
+    worth = {name: {"confidences": confidences_json(found)} for name, found in (confidences or {}).items()}
     return {
         "format_version": FORMAT_VERSION,
-        "systems": {name: _score_json(result) for name, result in scores.items()},
+        "systems": {name: {**_score_json(result), **worth.get(name, {})} for name, result in scores.items()},
         "comparisons": [
             {"first": first, "second": second, **_comparison_json(comparison)}
             for (first, second), comparison in comparisons.items()
@@ -100,6 +107,25 @@ def write_results(
         more: further entries, such as real-time factors, minutes or the configuration.
     """
     write_json(path, {**as_json(scores, comparisons), **more})
+
+
+def confidences_json(score: ConfidenceScore) -> dict[str, Any]:
+    """What confidences are worth as values for JSON; what is not a finite number is null."""
+    return {
+        "num_words": score.num_words,
+        "num_correct": score.num_correct,
+        "num_without_confidence": score.num_without,
+        "normalised_cross_entropy": _finite(score.normalised_cross_entropy),
+        "error_detection_area": _finite(score.area),
+    }
+
+
+def calibration_json(report: CalibrationReport) -> dict[str, Any]:
+    """What confidences are worth before and after calibration, as values for JSON."""
+    return {
+        "before": confidences_json(report.before),
+        "after_on_other_speakers": report.after and confidences_json(report.after),
+    }
 
 
 def _score_json(result: Score) -> dict[str, Any]:

@@ -30,6 +30,10 @@ class TimedWord(Protocol):
     def duration(self) -> Seconds:
         """How long it lasts."""
 
+    @property
+    def confidence(self) -> float | None:
+        """The chance that it is right, where it is known."""
+
 
 def write_trn(path: Path, texts: Mapping[str, str], speaker_of: Mapping[str, str]) -> None:
     """Write ``WORDS (speaker-utterance)`` lines, which ``sclite -i spu_id ... trn`` reads.
@@ -56,10 +60,11 @@ def trn_id(speaker: str, utterance: str) -> str:
 def write_ctm(path: Path, words: Mapping[str, Iterable[TimedWord]]) -> None:
     """Write ``utterance 1 start duration WORD`` lines, which ``sclite -h hyp.ctm ctm`` reads.
 
-    Every utterance counts as a recording of its own.
+    Every utterance counts as a recording of its own. A word with a confidence has it at the end of its line.
     """
     lines = [
-        f"{_encode(_NOT_IN_IDS, utterance)} 1 {word.start:.2f} {word.duration:.2f} {_words(word.text)}\n"
+        f"{_encode(_NOT_IN_IDS, utterance)} 1 {word.start:.2f} {word.duration:.2f} {_words(word.text)}"
+        + ("\n" if word.confidence is None else f" {word.confidence:.6f}\n")
         for utterance in _in_file_order(words)
         for word in words[utterance]
     ]

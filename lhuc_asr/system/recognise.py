@@ -2,34 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.decoding.confidence import ConfidenceEstimator
+from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.tuning import TuningConfig, TuningReport, tune
 from lhuc_asr.decoding.wfst import WfstDecoder
+from lhuc_asr.errors import DecodingError
 from lhuc_asr.parallel import one_thread
+from lhuc_asr.progress import track
 from lhuc_asr.system.model_directory import AcousticSystem
+
+
+@dataclass(frozen=True, eq=False)
+class Recognised:
+    """What was recognised in a corpus.
+
+    Attributes:
+        hypotheses: utterance id -> its words.
+        failed: utterance id -> why it has none.
+        speed: of the search.
+    """
+
+    hypotheses: Mapping[str, Hypothesis]
+    failed: Mapping[str, str]
+    speed: DecodingSpeed
 
 
 def decoder_of(system: AcousticSystem) -> WfstDecoder:
     """The search through the model's own graph, with its own settings."""
-    return WfstDecoder(system.graph_path, system.hmm, system.lexicon, system.decoding)
+    return WfstDecoder(
+        system.graph_path, system.hmm, system.lexicon, system.decoding, frame_shift_ms=system.output_shift_ms
+    )
+
+
+def recognise_all(
+    decoder: WfstDecoder,
+    log_likes: Iterable[tuple[str, NDArray[np.float32]]],
+    *,
+    num_utterances: int,
+    num_jobs: int = 1,
+    on_lattice: Callable[[Lattice], None] | None = None,
+) -> Recognised:
+    """Decode utterances; those without a path are told, not raised.
+
+    Args:
+        decoder: the search.
+        log_likes: utterance id and (T, P) log-likelihoods, such as `all_log_likes` gives.
+        num_utterances: how many there are, for the progress bar.
+        num_jobs: processes.
+        on_lattice: called with every lattice.
+    """
+    failed: dict[str, str] = {}
+    meter = SpeedMeter()
+
+    def note(utterance: str, error: DecodingError) -> None:
+        failed[utterance] = str(error)
+
+    stream = decoder.decode_all(log_likes, num_jobs=num_jobs, meter=meter, on_failure=note, on_lattice=on_lattice)
+    found = {hypothesis.utterance: hypothesis for hypothesis in track(stream, "decoding", total=num_utterances)}
+    return Recognised(found, failed, meter.speed)
+
+
+def recognise_with_posteriors(
+    system: AcousticSystem, feats: Mapping[str, NDArray[np.float32]], *, num_jobs: int = 1
+) -> Recognised:
+    """Decode utterances by the model alone, each word with its posterior as it is, such as calibration is fitted on."""
+    decoder = decoder_of(system).reading_lattices(estimator=ConfidenceEstimator(system.hmm, system.lexicon))
+    items = all_log_likes(system, feats, num_jobs=num_jobs)
+    return recognise_all(decoder, items, num_utterances=len(feats), num_jobs=num_jobs)
 
 
 def all_log_likes(
-    system: AcousticSystem, feats: Mapping[str, NDArray[np.float32]], *, num_jobs: int = 1
+    system: AcousticSystem,
+    feats: Mapping[str, NDArray[np.float32]],
+    *,
+    adapted: Callable[[str], AbstractContextManager[Any]] = lambda utterance: nullcontext(),
+    num_jobs: int = 1,
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Utterance id and (T, P) log-likelihoods of every utterance, computed when they are asked for.
 
     Args:
         system: the model.
         feats: utterance id -> (T, F), normalised.
+        adapted: gives the context in which an utterance is computed, such as its speaker's scales attached.
         num_jobs: processes that search meanwhile.
     """
     for utterance, matrix in feats.items():
-        with one_thread(when=num_jobs > 1):
+        with one_thread(when=num_jobs > 1), adapted(utterance):
             log_likes = system.log_likes(matrix)
         yield utterance, log_likes
 

@@ -13,6 +13,7 @@ from tones import TESTED, Adapted, Run, TinyWorld, add_speaker, flags_of
 
 from lhuc_asr.cli.decode import build_parser, main
 from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.decoding.lattice_store import read_lattices
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import load_system
 
@@ -28,7 +29,7 @@ def page_of(directory: Path) -> Any:
 def test_the_flags_are_these() -> None:
     assert flags_of(build_parser()) == {
         "--model", "--data", "--speaker", "--speaker-list", "--all-speakers", "--profiles", "--out", "--keep-going",
-        "--allow-commands",
+        "--allow-commands", "--confidences", "--keep-lattices", "--rescore", "--calibrate",
     }  # fmt: skip
 
 
@@ -154,3 +155,88 @@ def test_an_utterance_without_a_path_is_told_and_counts(
     assert "eve-03: failed: no path survives" in out
     assert "3 del" in out
     assert page_of(tmp_path)["failed_utterances"] == {"eve-03": "no path survives"}
+
+
+@pytest.fixture
+def model(world: TinyWorld, tmp_path: Path) -> Path:
+    """A copy of the trained model that a test may calibrate."""
+    return Path(shutil.copytree(world.model, tmp_path / "si", ignore=shutil.ignore_patterns("work")))
+
+
+def test_confidences_and_lattices_change_no_word(world: TinyWorld, adapted: Adapted, tmp_path: Path, run: Run) -> None:
+    code, out, _ = run(main, world.command(tmp_path, "--keep-lattices", "runtime.num_jobs=2"))
+    assert code == 0
+    assert "confidences are word posteriors, not calibrated" in out
+    assert "confidences: normalised cross-entropy" in out
+    found = read_hypotheses(tmp_path)
+    assert words_of(tmp_path) == words_of(adapted.out / "si")
+    assert all(0 < value < 1 for item in found.values() for value in item.confidences or ())
+    assert list(read_lattices(tmp_path)) == sorted(found)
+    rows = [line.split() for line in (tmp_path / "ctm").read_text().splitlines()]
+    assert {len(row) for row in rows} == {6}
+    assert len(rows) == sum(len(item.words) for item in found.values())
+    assert run(main, world.command(tmp_path))[0] == 0
+    assert not (tmp_path / "lattices.safetensors").exists()
+    assert {len(line.split()) for line in (tmp_path / "ctm").read_text().splitlines()} == {5}
+
+
+def test_profiles_and_the_fewest_errors_go_together(
+    world: TinyWorld, adapted: Adapted, tmp_path: Path, run: Run
+) -> None:
+    flags = ["--profiles", str(adapted.out / "profiles")]
+    assert run(main, world.command(tmp_path / "best", *flags, "--confidences"))[0] == 0
+    assert words_of(tmp_path / "best") == words_of(adapted.out / "adapted")
+    for kind in ("mbr", "least_risk"):
+        assert run(main, world.command(tmp_path / kind, *flags, f"decoding.hypothesis={kind}"))[0] == 0
+        assert page_of(tmp_path / kind)["decoding"]["hypothesis"] == kind
+        assert all(item.confidences is not None for item in read_hypotheses(tmp_path / kind).values())
+
+
+def test_another_language_model_takes_the_place_of_the_searchs(
+    world: TinyWorld, adapted: Adapted, tmp_path: Path, run: Run
+) -> None:
+    assert run(main, world.command(tmp_path / "same", "--rescore", str(world.model / "lm.arpa")))[0] == 0
+    assert words_of(tmp_path / "same") == words_of(adapted.out / "si")
+    entries = [f"-0.7\t{word}" for word in ("<s>", "</s>", "<UNK>", "TWO", "NOT", "WOO")] + ["-40\tONE"]
+    body = "\n".join(entries)
+    (tmp_path / "no_one.arpa").write_text(f"\\data\\\nngram 1=7\n\n\\1-grams:\n{body}\n\n\\end\\\n")
+    assert run(main, world.command(tmp_path / "other", "--rescore", str(tmp_path / "no_one.arpa")))[0] == 0
+    before, after = (" ".join(words_of(tmp_path / name).values()).split() for name in ("same", "other"))
+    assert after.count("ONE") < before.count("ONE")
+    assert page_of(tmp_path / "same")["language_model"] != page_of(tmp_path / "other")["language_model"]
+    code, _, err = run(main, world.command(tmp_path / "none", "--rescore", "/no/such.arpa"))
+    assert (code, (tmp_path / "none").exists()) == (2, False)
+    assert "there is no language model '/no/such.arpa'" in err
+
+
+def test_a_calibration_is_fitted_once_and_used_from_then_on(
+    world: TinyWorld, model: Path, tmp_path: Path, run: Run
+) -> None:
+    before = load_system(model).fingerprint
+    command = ["--model", str(model), "--data", str(world.test), "runtime=one_core"]
+    code, out, _ = run(main, [*command, "--out", str(tmp_path / "dev"), "--calibrate"])
+    assert code == 0
+    assert "word posteriors " in out and f"written to {model / 'calibration.json'}" in out
+    assert load_system(model).fingerprint == before
+    code, out, _ = run(main, [*command, "--out", str(tmp_path / "new"), "--confidences"])
+    assert (code, "not calibrated" in out, "other conditions" in out) == (0, False, False)
+    page = json.loads((model / "calibration.json").read_text())
+    assert page_of(tmp_path / "new")["calibration"] == page["speech"]
+    assert (page["speech"]["num_utterances"], page["speech"]["num_speakers"]) == (18, 3)
+    code, out, _ = run(main, [*command, "--out", str(tmp_path / "mbr"), "decoding.hypothesis=mbr"])
+    assert "was fitted under other conditions: decoding.hypothesis was one_best, not mbr" in out
+    (model / "calibration.json").write_text(json.dumps({**page, "calibration": {"slope": 9.0}}))
+    code, _, err = run(main, [*command, "--out", str(tmp_path / "bad"), "--confidences"])
+    assert (code, "calibration.json' was altered" in err) == (2, True)
+
+
+def test_a_calibration_needs_transcripts_and_the_model_alone(
+    world: TinyWorld, adapted: Adapted, spoilt: Path, tmp_path: Path, run: Run
+) -> None:
+    flags = ["--calibrate", "--profiles", str(adapted.out / "profiles")]
+    code, _, err = run(main, world.command(tmp_path / "out", *flags))
+    assert (code, "leave out --profiles" in err) == (2, True)
+    (spoilt / "text").unlink()
+    code, _, err = run(main, world.command(tmp_path / "out", "--calibrate", data=spoilt))
+    assert (code, "has no transcripts" in err) == (2, True)
+    assert not (tmp_path / "out").exists() and not (world.model / "calibration.json").exists()

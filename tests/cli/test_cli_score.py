@@ -69,6 +69,31 @@ def test_two_systems_are_compared(data, tmp_path, capsys):
     assert (between["first"], between["second"], between["relative_change"]) == ("SI", "L/1", -50.0)
 
 
+def test_confidences_are_judged_where_there_are_any(data, tmp_path, capsys):
+    def heard(utterance, words):
+        timed = tuple(Word(word, 0.2 * index, 0.2, sure) for index, (word, sure) in enumerate(words))
+        return Hypothesis(utterance, timed, np.ones(50, np.int32), 0.0, 0.0, frame_shift_ms=30.0)
+
+    sure = [
+        heard("a-1", [("one", 0.9), ("too", 0.1), ("three", 0.8), ("four", 0.9)]),
+        heard("a-2", []),
+        heard("b-1", [("seven", 0.9), ("ate", 0.2)]),
+    ]
+    write_hypotheses(tmp_path / "sure", sure)
+    before = write_text(tmp_path / "before", BEFORE)
+    arguments = ["--ref", data, "--hyp", f"SI={before}", "--hyp", f"B={tmp_path / 'sure'}", "--normalise"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "confidences of B: normalised cross-entropy 0.773" in printed  # by hand: (5.510 - 1.252) / 5.510
+    assert "area under the error-detection curve 1.000 (6 words, 66.7 % right)" in printed
+    systems = json.loads((tmp_path / "out" / "results.json").read_text())["systems"]
+    assert "confidences" not in systems["SI"]
+    assert systems["B"]["confidences"]["num_correct"] == 4
+    assert systems["B"]["confidences"]["error_detection_area"] == 1.0
+    assert "a-1 1 0.20 0.20 TOO 0.100000" in (tmp_path / "out" / "B.ctm").read_text()
+    assert "a-1 1 a 0.00 1.50 ONE" in (tmp_path / "out" / "ref.stm").read_text()
+
+
 def test_characters(data, tmp_path, capsys):
     hyp = write_text(tmp_path / "hyp", BEFORE)
     assert main(["--ref", data, "--hyp", f"SI={hyp}", "--out", str(tmp_path), "--cer"]) == 0

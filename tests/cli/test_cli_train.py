@@ -145,6 +145,22 @@ def test_development_speech_chooses_the_decoding_settings_once(world: TinyWorld,
     assert load_system(model).decoding == tuned
 
 
+def test_development_speech_calibrates_the_confidences_once(world: TinyWorld, model: Path, run: Run) -> None:
+    grid = ["tuning.acoustic_scales=[0.1]", "tuning.insertion_penalties=[0.0]"]
+    code, out, _ = run(main, world.train_command(model, "--dev", str(world.test), *grid))
+    assert code == 0
+    assert f"confidences on {world.test}:\nword posteriors   normalised cross-entropy" in out
+    assert "calibration" in json.loads((model / "build.json").read_text())["minutes"]
+    assert fingerprint(model) == fingerprint(world.model)
+    fitted = (model / "calibration.json").read_bytes()
+    code, again, err = run(main, world.train_command(model, "--dev", str(world.test), *grid))
+    assert (code, again, "calibration: up to date" in err) == (0, out, True)
+    (model / "calibration.json").unlink()
+    code, again, err = run(main, world.train_command(model, "--dev", str(world.test), *grid))
+    assert (code, again, "calibration: up to date" in err) == (0, out, False)
+    assert (model / "calibration.json").read_bytes() == fitted
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -80,8 +80,8 @@ def test_any_id_and_any_word_survives_sclite(tmp_path, marked):
 
 
 class TimedWord:
-    def __init__(self, text, start, duration):
-        self.text, self.start, self.duration = text, start, duration
+    def __init__(self, text, start, duration, confidence=None):
+        self.text, self.start, self.duration, self.confidence = text, start, duration, confidence
 
 
 @pytest.mark.parametrize("marked", [pytest.param(None, marks=needs_sctk)])
@@ -105,3 +105,5 @@ def test_files_without_sctk(tmp_path):
     assert (tmp_path / "a.trn").read_text() == "A B (s%5F1-u-1)\n(s%5F1-u-2)\n"
     write_ctm(tmp_path / "a.ctm", {"u-1": [TimedWord("A", 0.125, 0.25)]})
     assert (tmp_path / "a.ctm").read_text().split() == ["u-1", "1", "0.12", "0.25", "A"]
+    write_ctm(tmp_path / "a.ctm", {"u-1": [TimedWord("A", 0.125, 0.25, 0.75)]})
+    assert (tmp_path / "a.ctm").read_text() == "u-1 1 0.12 0.25 A 0.750000\n"

@@ -1,0 +1,162 @@
+"""What lhuc-decode takes from lattices: their flags, another language model, confidences, and what is written."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lhuc_asr.cli._common import UsageError
+
+if TYPE_CHECKING:
+    from lhuc_asr.decoding.rescoring import LanguageModelChange
+    from lhuc_asr.decoding.wfst import WfstDecoder
+    from lhuc_asr.scoring.calibrating import CalibrationReport
+    from lhuc_asr.system.calibrated import ModelCalibration
+    from lhuc_asr.system.corpus import UsableSpeech
+    from lhuc_asr.system.model_directory import AcousticSystem
+    from lhuc_asr.system.recognise import Recognised
+
+
+def add_lattice_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--confidences``, ``--keep-lattices``, ``--rescore`` and ``--calibrate``."""
+    parser.add_argument(
+        "--confidences",
+        action="store_true",
+        help="give each word the chance that it is right; so do all flags and settings that need lattices",
+    )
+    parser.add_argument("--keep-lattices", action="store_true", help="write the lattices as well")
+    parser.add_argument(
+        "--rescore", metavar="ARPA", type=Path, help="a bigger language model, in place of the one of the search"
+    )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="calibrate the model's confidences on this transcribed speech, for all later runs; never test data",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeUse:
+    """What a run makes of lattices.
+
+    Attributes:
+        confidences: words get confidences.
+        keep: lattices are written.
+        calibrate: a calibration is fitted.
+        change: another language model.
+        language_model: SHA-256 of its file; empty where there is none.
+        fitted: the model's calibration, where confidences are wanted and there is one.
+    """
+
+    confidences: bool
+    keep: bool
+    calibrate: bool
+    change: LanguageModelChange | None
+    language_model: str
+    fitted: ModelCalibration | None
+
+    def decoder(self, system: AcousticSystem) -> WfstDecoder:
+        """The search that this run needs."""
+        from lhuc_asr.decoding.calibration import Calibration
+        from lhuc_asr.decoding.confidence import ConfidenceEstimator
+        from lhuc_asr.system.recognise import decoder_of
+
+        calibration = Calibration() if self.fitted is None else self.fitted.calibration
+        estimator = ConfidenceEstimator(system.hmm, system.lexicon, calibration=calibration)
+        return decoder_of(system).reading_lattices(
+            change=self.change, estimator=estimator if self.confidences else None
+        )
+
+    def page(self) -> dict[str, Any]:
+        """What was used, for the page of the run."""
+        return {
+            "language_model": self.language_model,
+            "calibration": None if self.fitted is None else dict(self.fitted.speech),
+        }
+
+
+def lattice_use(args: argparse.Namespace, system: AcousticSystem) -> LatticeUse:
+    """What the command line and the settings ask for; what cannot be is refused.
+
+    Raises:
+        UsageError: ``--calibrate`` for adapted speakers.
+        DataError: the language model cannot be read, or lacks words.
+        ModelError: the calibration was altered.
+    """
+    from lhuc_asr.decoding.lattice_reading import HypothesisKind
+
+    if args.calibrate and args.profiles is not None:
+        raise UsageError("--calibrate fits the confidences of the model alone: leave out --profiles")
+    one_best = system.decoding.hypothesis is HypothesisKind.one_best
+    use = LatticeUse(
+        confidences=args.confidences
+        or args.keep_lattices
+        or args.calibrate
+        or args.rescore is not None
+        or not one_best,
+        keep=args.keep_lattices,
+        calibrate=args.calibrate,
+        change=None if args.rescore is None else _change(args.rescore, system),
+        language_model="" if args.rescore is None else _sha256(args.rescore),
+        fitted=None,
+    )
+    return _calibrated(use, system) if use.confidences and not args.calibrate else use
+
+
+def _sha256(path: Path) -> str:
+    from lhuc_asr.files import sha256
+
+    return sha256(path)
+
+
+def _change(path: Path, system: AcousticSystem) -> LanguageModelChange:
+    from lhuc_asr.decoding.rescoring import LanguageModelChange
+    from lhuc_asr.errors import DataError
+    from lhuc_asr.lang.arpa import read_arpa
+
+    if not path.is_file():
+        raise DataError(f"there is no language model '{path}'")
+    change = LanguageModelChange(read_arpa(system.lm_path), read_arpa(path), system.lexicon.words)
+    change.check_vocabulary()
+    return change
+
+
+def _calibrated(use: LatticeUse, system: AcousticSystem) -> LatticeUse:
+    """With the model's calibration; tells where there is none, and where it was fitted under other settings."""
+    from lhuc_asr.system.calibrated import read_calibration
+
+    fitted = read_calibration(system)
+    if fitted is None:
+        print("confidences are word posteriors, not calibrated: --calibrate fits a calibration on transcribed speech")
+        return use
+    if others := fitted.differences(system, language_model=use.language_model):
+        print(f"the calibration of the confidences was fitted under other conditions: {'; '.join(others)}")
+    return replace(use, fitted=fitted)
+
+
+def fit_calibration(
+    use: LatticeUse, system: AcousticSystem, speech: UsableSpeech, found: Recognised
+) -> CalibrationReport:
+    """Calibrate on what was recognised, and put the calibration into the model directory.
+
+    Raises:
+        DataError: nothing was recognised in transcribed speech.
+    """
+    from lhuc_asr.scoring.calibrating import calibrate
+    from lhuc_asr.scoring.report import calibration_json
+    from lhuc_asr.system.calibrated import ModelCalibration, speech_key, write_calibration
+    from lhuc_asr.system.settings import to_plain
+
+    report = calibrate(found.hypotheses, speech.manifest.transcripts, speech.manifest.speaker_of)
+    fitted = ModelCalibration(
+        calibration=report.calibration,
+        decoding=to_plain(system.decoding),
+        language_model=use.language_model,
+        speech=speech_key(speech.manifest),
+        figures=calibration_json(report),
+    )
+    path = write_calibration(system, fitted)
+    print(f"{report}\nwritten to {path}")
+    return report
