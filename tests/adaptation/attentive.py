@@ -30,6 +30,8 @@ class Attentive(AcousticNetwork):
             self.conv = nn.Conv1d(6, 8, 3, padding=1)
             self.norm = nn.BatchNorm1d(8)
             self.rows = nn.Sequential(nn.Linear(8, 7), nn.SiLU(), nn.Dropout(0.5), nn.Linear(7, num_outputs))
+        for weights in (module.weight for module in self.modules() if isinstance(module, (nn.Linear, nn.Conv1d))):
+            weights.data *= 3  # so that units differ and matter
 
     def forward(self, feats_BTF: Tensor, feat_lens: Tensor | None = None) -> Tensor:
         """(B, T, F) -> (B, T', V)."""

@@ -33,6 +33,7 @@ from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.finding import choose_sites
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
+from lhuc_asr.models.conformer import Conformer, ConformerConfig
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
@@ -58,6 +59,13 @@ NETWORKS: dict[str, AcousticNetwork] = {
         TdnnF(TdnnFConfig(hidden_dim=7, bottleneck_dim=3, dilations=[1, 3], subsampling=3), DIM, HMM.num_pdfs)
     ),
     "blstm": frozen(Blstm(BlstmConfig(num_layers=2, hidden_dim=5), DIM, HMM.num_pdfs)),
+    "conformer_by_3": frozen(
+        Conformer(
+            ConformerConfig(num_layers=1, stream_dim=8, hidden_dim=7, num_heads=2, num_channels=2, subsampling=3),
+            DIM,
+            HMM.num_pdfs,
+        )
+    ),
     "attentive": frozen(Attentive(DIM, HMM.num_pdfs)),
 }
 

@@ -23,6 +23,7 @@ from lhuc_asr.lhuc.example import Example
 from lhuc_asr.lhuc.finding import choose_sites, find_sites
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
+from lhuc_asr.models.conformer import Conformer, ConformerConfig
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
@@ -32,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module
 
 from attentive import Attentive
 
-DIM, NUM_STATES = 4, 6
+DIM, NUM_STATES = 8, 6
+"""With two bands only, oneDNN's convolutions in half precision give wrong numbers (torch 2.11)."""
 
 
 def tdnn(subsampling: int = 1) -> Tdnn:
@@ -50,12 +52,19 @@ def blstm(projection_dim: int = 0) -> Blstm:
     return Blstm(config, DIM, NUM_STATES, seed=2)
 
 
+def conformer(subsampling: int) -> Conformer:
+    shape = {"num_layers": 1, "stream_dim": 8, "hidden_dim": 7, "num_heads": 2, "kernel_size": 3, "num_channels": 2}
+    return Conformer(ConformerConfig(**shape, subsampling=subsampling), DIM, NUM_STATES, seed=2)  # type: ignore[arg-type]
+
+
 KINDS: dict[str, Callable[[], AcousticNetwork]] = {
     "tdnn": tdnn,
     "tdnn_by_3": lambda: tdnn(3),
     "tdnnf_by_3": tdnnf,
     "blstm": blstm,
     "projected": lambda: blstm(3),
+    "conformer": lambda: conformer(1),
+    "conformer_by_3": lambda: conformer(3),
     "attentive": lambda: Attentive(DIM, NUM_STATES),
 }
 
@@ -133,7 +142,7 @@ def assert_same(adapter: LhucAdapter, other: LhucAdapter) -> None:
     schedule=st.sampled_from(StepSchedule),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_everybody_learns_in_company_what_is_learnt_alone(
     kind: str,
     lengths: list[list[int]],
@@ -184,7 +193,7 @@ def test_half_precision_learns_nearly_the_same(kind: str) -> None:
     for precision in (Precision.float32, Precision.bfloat16):
         adapter = LhucAdapter.identity(network, sites_of(network))
         speaker = speaker_of(network, (30, 40, 20))
-        config = AdaptConfig(lr=0.1, batch_size=30, precision=precision)
+        config = AdaptConfig(lr=0.5, batch_size=90, num_epochs=6, precision=precision)
         (report,) = adapt_group(network, [adapter], [speaker], config)
         assert isinstance(report, UpdateReport)
         assert report.objective_after < report.objective_before
