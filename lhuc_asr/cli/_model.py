@@ -28,6 +28,7 @@ def load_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSyste
     """Load a model directory as it is; its decoding settings and features take the place of the defaults.
 
     Settings of training are accepted and mean nothing here, because a recipe passes the same ones to all its commands.
+    So is ``criterion=``, whose presets also say from where the choice of decoding settings begins: it was made before.
 
     Raises:
         ConfigError: a setting is unknown, or asks for other features than the model was trained on.
@@ -40,7 +41,8 @@ def load_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSyste
     from lhuc_asr.system.model_directory import load_system
 
     system = load_system(directory)
-    config = compose(overrides, given=settings_of(system))
+    later = [override for override in overrides if not override.startswith("criterion=")]
+    config = compose(later, given=settings_of(system))
     if changed := list(_changes("features", system.features, config.features)):
         raise ConfigError(
             f"the model '{directory}' was trained on other features: {'; '.join(changed)}; "
