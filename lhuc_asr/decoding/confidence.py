@@ -64,6 +64,9 @@ class Confidences:
 class ConfidenceEstimator:
     """Reads confidences of hypotheses off their lattices.
 
+    Posteriors are sums over all paths, those that say the same at other times among them: a word that could be said at
+    many times is surer. Without these (`lhuc_asr.decoding.word_lattice`), confidences told less about errors.
+
     Attributes:
         hmm: tells the tied state of a transition id.
         lexicon: tells the id of a word.

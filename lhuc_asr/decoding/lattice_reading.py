@@ -12,6 +12,7 @@ from lhuc_asr.decoding.lattice_paths import best_path
 from lhuc_asr.decoding.lattice_posteriors import arc_posteriors
 from lhuc_asr.decoding.mbr import least_risk, mbr
 from lhuc_asr.decoding.nbest import nbest
+from lhuc_asr.decoding.word_lattice import word_lattice
 from lhuc_asr.units import Milliseconds
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ class LatticeReader:
 
 
 def _fewest_errors(lattice: Lattice) -> tuple[int, ...]:
-    cheapest = best_path(lattice)
+    sentences = word_lattice(lattice)
+    cheapest = best_path(sentences)
     assert cheapest is not None, "a lattice has a path"
-    return mbr(lattice, arc_posteriors(lattice), cheapest.words).words
+    return mbr(sentences, arc_posteriors(sentences), cheapest.words).words
 
 
 def _least_risk(lattice: Lattice) -> tuple[int, ...]:
-    return least_risk(nbest(lattice, _NUM_SENTENCES)).words
+    return least_risk(nbest(word_lattice(lattice), _NUM_SENTENCES)).words

@@ -15,6 +15,7 @@ from lhuc_asr.decoding.confidence import ConfidenceEstimator
 from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader, _fewest_errors, _least_risk
 from lhuc_asr.decoding.rescoring import LanguageModelChange
 from lhuc_asr.decoding.wfst import DecodingConfig, WfstDecoder
+from lhuc_asr.decoding.word_lattice import word_lattice
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.lang.arpa import ArpaModel
 
@@ -43,12 +44,32 @@ def expected_errors(words, paths) -> float:
     return float(np.dot(chances(paths), errors))
 
 
+@given(lattices(), st.sampled_from([None, 0.3]), st.sampled_from([1.0, 0.5]))
+def test_the_word_lattice_holds_every_sentence_once_with_its_best_cost(lattice, acoustic_scale, graph_scale):
+    best: dict[tuple[int, ...], float] = {}
+    for path in all_paths(lattice, acoustic_scale=acoustic_scale, graph_scale=graph_scale):
+        best[path.words] = min(path.cost, best.get(path.words, np.inf))
+    found = all_paths(word_lattice(lattice, acoustic_scale=acoustic_scale, graph_scale=graph_scale))
+    assert sorted(path.words for path in found) == sorted(best)
+    for path in found:
+        assert path.cost == pytest.approx(best[path.words], abs=0.02)  # OpenFst rounds costs while it determinises
+    assert {len(path.arcs) - len(path.words) for path in found} == {0}
+
+
 @settings(max_examples=50)
 @given(lattices())
 def test_fewest_errors_are_fewer_than_those_of_the_best_path(lattice):
-    paths = all_paths(lattice)
+    paths = all_paths(word_lattice(lattice))
     cheapest = min(paths, key=lambda path: path.cost)
-    assert expected_errors(_fewest_errors(lattice), paths) <= expected_errors(cheapest.words, paths) + 1e-4
+    assert expected_errors(_fewest_errors(lattice), paths) <= expected_errors(cheapest.words, paths) + 1e-3
+
+
+@pytest.mark.parametrize("kind", list(HypothesisKind))
+def test_a_lattice_without_words_is_a_hypothesis_without_words(toy, decoder, kind):
+    log_likes = toy.log_likes_of(toy.path_of(("SIL", 9)), contrast=500.0)
+    sure = with_kind(decoder, kind).reading_lattices(estimator=ConfidenceEstimator(toy.HMM, toy.LEXICON))
+    found = sure.decode("silence", log_likes)
+    assert (found.text, found.confidences, len(found.transition_ids)) == ("", (), 9)
 
 
 @settings(max_examples=50)
