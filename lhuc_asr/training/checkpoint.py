@@ -18,6 +18,7 @@ from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.newbob import NewbobState
+from lhuc_asr.training.step import Tally
 
 VERSION = 1
 
@@ -52,18 +53,14 @@ class Progress:
     Attributes:
         newbob: the schedule; ``newbob.num_epochs`` epochs are done.
         batch: minibatches of the current epoch that are done.
-        loss_sum: sum of the objective over their frames.
-        num_correct: how many of their frames were right.
-        num_frames: frames of theirs.
+        tally: what the network made of them.
         history: the epochs that are done.
         best_epoch: epoch with the lowest held-out loss; 0 before the first.
     """
 
     newbob: NewbobState
     batch: int = 0
-    loss_sum: float = 0.0
-    num_correct: float = 0
-    num_frames: int = 0
+    tally: Tally = field(default=Tally())
     history: tuple[EpochReport, ...] = field(default=())
     best_epoch: int = 0
 
@@ -71,7 +68,14 @@ class Progress:
     def from_json(value: dict[str, Any]) -> Progress:
         """What ``dataclasses.asdict`` made of a progress."""
         history = tuple(EpochReport(**report) for report in value["history"])
-        return Progress(**{**value, "newbob": NewbobState(**value["newbob"]), "history": history})
+        tally = Tally(*(value.pop(name) for name in ("loss_sum", "num_correct", "num_frames")))
+        return Progress(**{**value, "newbob": NewbobState(**value["newbob"]), "tally": tally, "history": history})
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, the tally unfolded."""
+        value = asdict(self)
+        tally = value.pop("tally")
+        return {**value, **tally}
 
 
 class CheckpointStore:
@@ -101,7 +105,7 @@ class CheckpointStore:
             files["best"] = self._write(f"best-{progress.best_epoch:04d}.safetensors", best)
         name = f"last-{progress.newbob.num_epochs:04d}-{progress.batch:07d}.safetensors"
         files["last"] = self._write(name, last)
-        index = {"version": VERSION, "settings": self._settings, "progress": asdict(progress), "files": files}
+        index = {"version": VERSION, "settings": self._settings, "progress": progress.to_json(), "files": files}
         write_json(self.directory / _INDEX, index)
         self._files = files
         self._remove_others()

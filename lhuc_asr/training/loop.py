@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,15 @@ from lhuc_asr.training.optimiser import (
     set_lr,
 )
 from lhuc_asr.training.precision import Precision, resolve
-from lhuc_asr.training.seeds import Purpose, derive_seed
 from lhuc_asr.training.sequence_batches import SequenceConfig
-from lhuc_asr.training.task import Judged, Task, plain
+from lhuc_asr.training.step import Stepper
+from lhuc_asr.training.task import Task, plain
 from lhuc_asr.units import Seconds
 
 logger = logging.getLogger(__name__)
 
-_CONSTRAIN_EVERY = 4
+_LATER = ("num_accumulated",)
+"""Settings that came later; at their defaults a run is the one that it was without them."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,6 +53,8 @@ class TrainingConfig:
         decay: share of itself to which the learning rate falls, minibatch by minibatch, until ``newbob.max_epochs``;
             1 leaves it to newbob alone.
         warmup: minibatches over which it rises at the very beginning.
+        num_accumulated: minibatches that count as one: a step follows the mean gradient of all their frames. Batch
+            normalisation still sees them one by one.
         go_back: after an epoch that did not help, return to the best weights before the next.
         sequences: how whole utterances become minibatches, where these are learnt from.
         checkpoint_minutes: a checkpoint is written that often, and after every epoch.
@@ -62,6 +67,7 @@ class TrainingConfig:
     precision: Precision = Precision.auto
     decay: float = 1.0
     warmup: int = 0
+    num_accumulated: int = 1
     go_back: bool = True
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     checkpoint_minutes: float = 2.0
@@ -77,6 +83,8 @@ class TrainingConfig:
             raise ConfigError(f"training.decay must lie in (0, 1], got {self.decay}")
         if self.warmup < 0:
             raise ConfigError(f"training.warmup must be 0 or more minibatches, got {self.warmup}")
+        if self.num_accumulated < 1:
+            raise ConfigError(f"training.num_accumulated must be at least 1, got {self.num_accumulated}")
         if self.checkpoint_minutes < 0:
             raise ConfigError(f"training.checkpoint_minutes must be 0 or more, got {self.checkpoint_minutes}")
 
@@ -137,6 +145,14 @@ class _Run:
         config = replace(config, precision=resolve(config.precision, self.device))
         self.network, self.task, self.config, self.seed = network, task, config, seed
         self.optimiser = build_optimiser(network, config.optimiser)
+        self.stepper = Stepper(
+            network,
+            task,
+            self.optimiser,
+            max_gradient_norm=config.optimiser.max_gradient_norm,
+            precision=config.precision,
+            seed=seed,
+        )
         self.progress = Progress(newbob=start(config.newbob))
         self.store = CheckpointStore(directory, _identity(network, task, config, seed))
         self.board = ScalarBoard(directory / "tensorboard")
@@ -171,18 +187,18 @@ class _Run:
         num_batches = self.task.num_batches(epoch)
         batches = self.task.batches(epoch, start=first)
         self.network.train()
-        for batch in track(batches, f"epoch {epoch + 1}", total=num_batches - first, unit="minibatch"):
-            set_lr(self.optimiser, self._lr(epoch, num_batches))
-            loss, judged = self._step(batch)
-            self.progress = replace(
-                self.progress,
-                batch=self.progress.batch + 1,
-                loss_sum=self.progress.loss_sum + loss * judged.num_frames,
-                num_correct=self.progress.num_correct + judged.num_correct,
-                num_frames=self.progress.num_frames + judged.num_frames,
-            )
+        bar = track(batches, f"epoch {epoch + 1}", total=num_batches - first, unit="minibatch")
+        for group in _groups(bar, self.config.num_accumulated):
+            self._step(group, epoch, num_batches)
             if time.monotonic() - self.saved >= 60 * self.config.checkpoint_minutes:
                 self._save()
+
+    def _step(self, group: list[Any], epoch: int, num_batches: int) -> None:
+        before = self.progress
+        set_lr(self.optimiser, self._lr(epoch, num_batches))
+        number = before.batch // self.config.num_accumulated
+        tally = self.stepper.step(group, epoch=epoch, first=before.batch, number=number)
+        self.progress = replace(before, batch=before.batch + len(group), tally=before.tally + tally)
 
     def _lr(self, epoch: int, num_batches: int) -> float:
         """The schedule's rate, on its way down, and at the very beginning on its way up."""
@@ -191,29 +207,6 @@ class _Run:
         is_warm = epoch > 0 or batch >= config.warmup
         return lr if is_warm else lr * (batch + 1) / config.warmup
 
-    def _step(self, batch: Any) -> tuple[float, Judged]:
-        """One minibatch: its objective, and what the network made of it."""
-        epoch, number = self.progress.newbob.num_epochs, self.progress.batch
-        torch.manual_seed(derive_seed(self.seed, Purpose.dropout, epoch, number))
-        judged = self.task.judge(self.network, batch, self._arithmetic)
-        loss = float(judged.objective.detach())
-        if not math.isfinite(loss):
-            raise DataError(
-                f"the objective is {loss} in minibatch {number + 1} of epoch {epoch + 1}{self.task.describe(batch)}; "
-                f"lower training.newbob.initial_lr ({self.config.newbob.initial_lr}), or look at that speech"
-            )
-        self.optimiser.zero_grad()
-        judged.objective.backward()  # type: ignore[no-untyped-call]
-        if self.config.optimiser.max_gradient_norm:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.max_gradient_norm)
-        self.optimiser.step()
-        if number % _CONSTRAIN_EVERY == _CONSTRAIN_EVERY - 1:
-            self.network.constrain()
-        return loss, judged
-
-    def _arithmetic(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision is Precision.bfloat16)
-
     def _close_epoch(self) -> None:
         score = self.task.score(self.network)
         before = self.progress
@@ -221,8 +214,8 @@ class _Run:
         report = EpochReport(
             epoch=newbob.num_epochs,
             lr=before.newbob.lr,
-            train_loss=before.loss_sum / before.num_frames,
-            train_accuracy=before.num_correct / before.num_frames,
+            train_loss=before.tally.loss_sum / before.tally.num_frames,
+            train_accuracy=before.tally.num_correct / before.tally.num_frames,
             valid_loss=score.loss,
             valid_accuracy=score.accuracy,
         )
@@ -255,6 +248,12 @@ class _Run:
         restore_optimiser(self.optimiser, parts["optimiser"])
 
 
+def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Minibatches by so many, the last ones maybe by fewer."""
+    while group := list(islice(batches, size)):
+        yield group
+
+
 def _measured(score: FrameScore, measure: Measure) -> float:
     """What the schedule watches; a loss that is not finite is never an improvement."""
     return 1.0 - score.accuracy if measure is Measure.frame_error and math.isfinite(score.loss) else score.loss
@@ -265,6 +264,9 @@ def _identity(network: AcousticNetwork, task: Task[Any], config: TrainingConfig,
     settings = plain(config)
     for name in ("checkpoint_minutes", "sequences", "batch_size", "label_smoothing"):
         settings.pop(name)  # the last three are the task's, where it knows them
+    for name in _LATER:
+        if settings[name] == getattr(TrainingConfig(), name):
+            settings.pop(name)
     return {"training": settings, "seed": seed, "initial_weights": digest(network.state_dict()), **task.identity()}
 
 

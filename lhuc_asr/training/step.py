@@ -1,0 +1,120 @@
+"""One step of the optimiser: minibatches, their gradients put together, and what the network made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lhuc_asr.errors import DataError
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.training.precision import Precision
+from lhuc_asr.training.seeds import Purpose, derive_seed
+from lhuc_asr.training.task import Judged, Task
+
+_CONSTRAIN_EVERY = 4
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a network made of some minibatches.
+
+    Attributes:
+        loss_sum: sum of the objective over their frames.
+        num_correct: how many of their frames were right.
+        num_frames: frames of theirs.
+
+    Example:
+        >>> Tally(3.0, 1, 2) + Tally(1.0, 2, 3)
+        Tally(loss_sum=4.0, num_correct=3, num_frames=5)
+    """
+
+    loss_sum: float = 0.0
+    num_correct: float = 0
+    num_frames: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.loss_sum + other.loss_sum, self.num_correct + other.num_correct, self.num_frames + other.num_frames
+        )
+
+
+class Stepper:
+    """Takes steps along the gradient of a task.
+
+    Args:
+        network: in training mode.
+        task: what it learns.
+        optimiser: of its parameters.
+        max_gradient_norm: longer gradients are shortened to this norm; 0 is never.
+        precision: arithmetic of the matrix products.
+        seed: of dropout.
+    """
+
+    def __init__(
+        self,
+        network: AcousticNetwork,
+        task: Task[Any],
+        optimiser: torch.optim.Optimizer,
+        *,
+        max_gradient_norm: float = 0.0,
+        precision: Precision = Precision.float32,
+        seed: int = 0,
+    ) -> None:
+        self.network, self.task, self.optimiser = network, task, optimiser
+        self.max_gradient_norm, self.precision, self.seed = max_gradient_norm, precision, seed
+        self._device = next(network.parameters()).device
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    def step(self, batches: Sequence[Any], *, epoch: int, first: int, number: int) -> Tally:
+        """Go one step along the mean gradient of all frames of some minibatches.
+
+        Args:
+            batches: one, or several that count as one.
+            epoch: from 0.
+            first: number of the first of them in the epoch, from 0.
+            number: of the step in the epoch, from 0.
+
+        Raises:
+            DataError: the objective is not finite.
+        """
+        self.optimiser.zero_grad()
+        is_alone = len(batches) == 1
+        tally = Tally()
+        for place, batch in enumerate(batches, start=first):
+            judged, loss = self._judge(batch, epoch, place)
+            objective = judged.objective if is_alone else judged.objective * judged.num_frames
+            objective.backward()  # type: ignore[no-untyped-call]
+            tally += Tally(loss * judged.num_frames, judged.num_correct, judged.num_frames)
+        if not is_alone:
+            self._scale_gradients(1.0 / tally.num_frames)
+        self._go(number)
+        return tally
+
+    def _judge(self, batch: Any, epoch: int, place: int) -> tuple[Judged, float]:
+        torch.manual_seed(derive_seed(self.seed, Purpose.dropout, epoch, place))
+        judged = self.task.judge(self.network, batch, self._arithmetic)
+        loss = float(judged.objective.detach())
+        if not math.isfinite(loss):
+            raise DataError(
+                f"the objective is {loss} in minibatch {place + 1} of epoch {epoch + 1}{self.task.describe(batch)}; "
+                "lower training.newbob.initial_lr, or look at that speech"
+            )
+        return judged, loss
+
+    def _go(self, number: int) -> None:
+        if self.max_gradient_norm:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self.max_gradient_norm)
+        self.optimiser.step()
+        if number % _CONSTRAIN_EVERY == _CONSTRAIN_EVERY - 1:
+            self.network.constrain()
+
+    def _scale_gradients(self, factor: float) -> None:
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision is Precision.bfloat16)
