@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -97,20 +96,18 @@ class LhucAdapter:
                 of the block, some sites have run and others not.
         """
         net = bare(model)
-        in_place = partial(self._multiply, in_place=True)
         with (
-            attached_scales(net, self.sites, self._multiply, in_place),
+            attached_scales(net, self.sites, self._multiply, self._multiply_in_place),
             proved_at_first_use(net, self.sites, when=prove),
         ):
             yield model
 
-    def _multiply(
-        self, site: Site, output: Tensor, utterance_of_row: Tensor | None, *, in_place: bool = False
-    ) -> Tensor:
+    def _multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
         factors = amplitude(self.r[site.name], self.kind)
-        if utterance_of_row is not None:
-            return output * factors.to(output.dtype)
-        return site.layout.scale(output, factors, in_place=in_place)
+        return site.layout.scale(output, factors) if utterance_of_row is None else output * factors.to(output.dtype)
+
+    def _multiply_in_place(self, site: Site, output: Tensor, _: Tensor | None) -> Tensor:
+        return site.layout.scale(output, amplitude(self.r[site.name], self.kind), in_place=True)
 
 
 def like_parameters(model: nn.Module) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import SiteError
-from lhuc_asr.lhuc.overwriting import is_free
+from lhuc_asr.lhuc.overwriting import is_free, keeps_nothing
 from lhuc_asr.lhuc.ragged import is_ragged, rows_of, utterance_of_rows, with_rows
 from lhuc_asr.lhuc.sites import Site
 
@@ -81,11 +81,8 @@ class OfOneBlock:
 class ScaleHook(OfOneBlock):
     """The hook of one site; a class of its own so that what is attached can be recognised."""
 
-    def __init__(
-        self, site: Site, multiply: Multiply, in_place: Multiply | None = None, thread: int | None = None
-    ) -> None:
-        self.site, self.multiply, self.thread = site, multiply, thread
-        self.in_place = in_place or multiply
+    def __init__(self, site: Site, multiply: Multiply, in_place: Multiply | None = None, thread: int | None = None):
+        self.site, self.multiply, self.in_place, self.thread = site, multiply, in_place, thread
         self.has_run = self.is_at_work = False
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], *kwargs_and_output: Any) -> Any:
@@ -93,12 +90,15 @@ class ScaleHook(OfOneBlock):
 
         Keyword arguments come before the output, except while another thread is just registering the hook.
         """
-        *kwargs, output = kwargs_and_output
-        if not torch.compiler.is_compiling() and self._keeps_out():
+        output, is_compiling = kwargs_and_output[-1], torch.compiler.is_compiling()
+        if not is_compiling and self._keeps_out():
             return output
         self.has_run = self.is_at_work = True
-        in_place = bool(kwargs) and is_free(layer, args, kwargs[0], output)
-        scaled = self._scaled(layer, output, self.in_place if in_place else self.multiply)
+        overwrite = self.in_place if not is_compiling and len(kwargs_and_output) > 1 else None
+        if overwrite is not None and is_free(layer, args, *kwargs_and_output):
+            scaled = self._product(layer, output, None, overwrite)
+        else:
+            scaled = self._scaled(layer, output)
         self.is_at_work = False
         return scaled
 
@@ -107,24 +107,24 @@ class ScaleHook(OfOneBlock):
         here = threading.get_ident()
         return here in _proving if self.thread is None else here != self.thread
 
-    def _scaled(self, layer: nn.Module, output: Any, multiply: Multiply) -> Any:
+    def _scaled(self, layer: nn.Module, output: Any) -> Any:
         if is_ragged(output):
             return with_rows(output, self._product(layer, rows_of(output), utterance_of_rows(output), self.multiply))
         if isinstance(output, Tensor):
             if output.is_floating_point() or output.is_complex():
-                return self._product(layer, output, None, multiply)
+                return self._product(layer, output, None, self.multiply)
             raise SiteError(f"{self.site.name!r} ({type(layer).__name__}) gives {output.dtype}; units are real numbers")
         if isinstance(output, tuple) and output:
-            first = self._scaled(layer, output[0], self.multiply)
+            first = self._scaled(layer, output[0])
             return type(output)(first, *output[1:]) if hasattr(output, "_fields") else (first, *output[1:])
         raise SiteError(f"{self.site.name!r} ({type(layer).__name__}) gives a {type(output).__name__}, not a tensor")
 
     def _product(self, layer: nn.Module, output: Tensor, utterance_of_row: Tensor | None, multiply: Multiply) -> Tensor:
-        units = self.site.layout.units(output.shape) if utterance_of_row is None else output.shape[1:]
-        if tuple(units) != self.site.units:
+        units, layout = self.site.units, self.site.layout
+        if not (layout.has_units(output.shape, units) if utterance_of_row is None else output.shape[1:] == units):
             raise SiteError(
                 f"{self.site.name!r} ({type(layer).__name__}) gives an output of shape {tuple(output.shape)}, but the "
-                f"adapter has {'x'.join(map(str, self.site.units))} units for layout {self.site.layout.letters!r}"
+                f"adapter has {'x'.join(map(str, units))} units for layout {layout.letters!r}"
             )
         return multiply(self.site, output, utterance_of_row)
 
@@ -170,7 +170,10 @@ def _hook(
     if len({id(layer) for layer in layers}) < len(layers):
         names = ", ".join(repr(site.name) for site in sites)
         raise SiteError(f"two of the sites {names} are one and the same layer; its scales would act twice")
-    hooks = [ScaleHook(site, multiply, in_place, thread) for site in sites]
+    hooks = [
+        ScaleHook(site, multiply, in_place if keeps_nothing(layer) else None, thread)
+        for site, layer in zip(sites, layers, strict=True)
+    ]
     for hook, layer in zip(hooks, layers, strict=True):
         stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
     return hooks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class Layout:
     """
 
     letters: str = "*H"
+    _ends_with_units: bool = field(init=False, repr=False, compare=False)
+    """Whether the units are the last dimension and no other; it spares work at every call of a layer."""
 
     def __post_init__(self) -> None:
         if not _GRAMMAR.fullmatch(self.letters):
@@ -35,6 +37,7 @@ class Layout:
                 f"{self.letters!r} is no layout: write B (utterances) or N (rows of all utterances), T (shared) and "
                 "one or two H (units), B or N before H, such as 'BTH', 'TBH', 'BHT', 'BHTT', 'BHHT', 'NH'"
             )
+        object.__setattr__(self, "_ends_with_units", self.letters.index("H") == len(self.letters) - 1)
 
     @property
     def num_unit_dims(self) -> int:
@@ -51,6 +54,12 @@ class Layout:
         dims = self._unit_dims()
         return tuple(shape[dim] for dim in dims) if -dims[0] <= len(shape) else ()
 
+    def has_units(self, shape: Sequence[int], units: tuple[int, ...]) -> bool:
+        """Whether an output of this shape has just these units."""
+        if self._ends_with_units and len(units) == 1:
+            return len(shape) > 0 and shape[-1] == units[0]
+        return self.units(shape) == units
+
     def scale(self, output: Tensor, factors: Tensor, *, in_place: bool = False) -> Tensor:
         """Multiply every unit of an output by its factor.
 
@@ -62,7 +71,11 @@ class Layout:
         Returns:
             The shape and precision of ``output``.
         """
-        return _product(output, factors.to(output.dtype).reshape(self._spread(factors.shape)), in_place)
+        if factors.dtype != output.dtype:
+            factors = factors.to(output.dtype)
+        if not self._ends_with_units or factors.ndim != 1:
+            factors = factors.reshape(self._spread(factors.shape))
+        return output.mul_(factors) if in_place else output * factors
 
     def scale_rows(
         self, output: Tensor, factors: Tensor, num_rows: Sequence[int] | None = None, *, in_place: bool = False

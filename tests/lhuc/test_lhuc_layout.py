@@ -1,5 +1,7 @@
 """Layouts: the grammar, and many speakers at once as one by one."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -73,6 +75,7 @@ def test_all_rows_at_once_are_each_row_alone(batch):
 def test_units_are_found_and_equal_factors_are_one(batch):
     layout, output, factors = batch
     assert layout.units(output.shape) == factors.shape[1:]
+    assert layout.has_units(output.shape, factors.shape[1:])
     assert torch.equal(layout.scale_rows(output, factors[:1].expand_as(factors)), layout.scale(output, factors[0]))
     assert torch.equal(layout.scale(output, torch.ones_like(factors[0])), output)
 
@@ -106,6 +109,17 @@ def test_what_cannot_be_divided_is_refused(letters, shape, num_rows, reason):
 def test_one_speaker_needs_no_layout():
     output, factors = torch.randn(2, 5, 4), torch.rand(1, 4)
     assert torch.equal(Layout("*H").scale_rows(output, factors), output * factors[0])
+
+
+@given(st.sampled_from(LETTERS), st.lists(st.integers(1, 3), max_size=5), st.lists(st.integers(1, 3), max_size=3))
+def test_an_output_has_the_units_that_it_has_and_no_others(letters, shape, units):
+    assert Layout(letters).has_units(shape, tuple(units)) == (Layout(letters).units(shape) == tuple(units))
+
+
+@pytest.mark.parametrize("letters", LETTERS)
+def test_a_layout_is_its_letters(letters):
+    assert Layout(letters) == pickle.loads(pickle.dumps(Layout(letters)))
+    assert repr(Layout(letters)) == f"Layout(letters={letters!r})"
 
 
 def test_too_few_dimensions_have_no_units():
