@@ -37,7 +37,8 @@ class Shape:
         num_utterances: of the batch of the forward passes.
         num_speakers: who is adapted to.
         speaker_frames: how much each of them says, in frames.
-        batch_size: frames of a minibatch; a Conformer takes whole utterances of ``num_frames``.
+        batch_size: frames of a minibatch; a Conformer takes whole utterances.
+        utterance_frames: of the utterances that a Conformer is adapted on; a DNN takes single frames.
     """
 
     is_conformer: bool = False
@@ -51,6 +52,7 @@ class Shape:
     num_speakers: int
     speaker_frames: int
     batch_size: int = 256
+    utterance_frames: int = 32
 
     def quick(self) -> Shape:
         """So small that its figures mean nothing: for tests."""
@@ -66,6 +68,7 @@ class Shape:
             num_speakers=3,
             speaker_frames=24,
             batch_size=12,
+            utterance_frames=6,
         )
 
 
@@ -78,7 +81,7 @@ SHAPES = {
         width=256,
         feed_forward=1024,
         feat_dim=80,
-        num_frames=32,
+        num_frames=10,
         num_speakers=8,
         speaker_frames=256,
         batch_size=128,
@@ -148,7 +151,7 @@ class BenchNet:
     def items_per_batch(self) -> int:
         """Items of a minibatch: frames, or utterances."""
         size = self.shape.batch_size
-        return max(1, size // self.shape.num_frames) if self.shape.is_conformer else size
+        return max(1, size // self.shape.utterance_frames) if self.shape.is_conformer else size
 
     def speech(self) -> list[Speech]:
         """One for every speaker who is adapted to; the same at every call."""
@@ -166,7 +169,7 @@ class BenchNet:
 
     def _utterances(self, name: str, seed: int) -> Speech:
         generator, shape = torch.Generator().manual_seed(seed), self.shape
-        size = (max(1, shape.speaker_frames // shape.num_frames), shape.num_frames)
+        size = (max(1, shape.speaker_frames // shape.utterance_frames), shape.utterance_frames)
         feats = torch.randn(*size, shape.feat_dim, generator=generator).to(self.device)
         targets = torch.randint(shape.num_outputs, size, generator=generator)
         return Speech(name, frames_to_seconds(targets.numel()), lambda items: feats[items.to(self.device)], targets)

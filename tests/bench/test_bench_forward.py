@@ -61,3 +61,16 @@ def test_the_nets_have_the_sizes_in_their_names() -> None:
         assert [site.units for site in bench.sites] == [(width,)] * num_layers
         assert bench.net.feat_dim * (2 * bench.net.context + 1) == 21 * 40
         assert bench.net.num_outputs == 1000
+
+
+def test_the_forward_passes_of_all_nets_are_of_the_same_size() -> None:
+    sizes = {name: (shape.num_utterances, shape.num_frames) for name, shape in SHAPES.items()}
+    assert set(sizes.values()) == {(64, 10)}
+
+
+def test_the_frames_of_the_forward_passes_do_not_touch_what_is_adapted_on() -> None:
+    short, long = (build_net("conformer", CPU, quick=True, num_frames=number) for number in (0, 9))
+    assert [net.feats().shape[1] for net in (short, long)] == [6, 9]
+    for one, other in zip(short.speech(), long.speech(), strict=True):
+        assert torch.equal(one.targets, other.targets) and one.targets.shape == (4, 6)
+    assert short.items_per_batch == long.items_per_batch == 2
