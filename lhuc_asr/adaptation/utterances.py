@@ -72,7 +72,8 @@ def utterances_of(
         network: says how long a piece may be and how outputs are counted.
 
     Raises:
-        SpeakerError: the network needs whole utterances, and one is too long for that.
+        SpeakerError: features have another dimension than the network's, or the network needs whole utterances and
+            one is too long for that.
     """
     pieces = (piece for name, own in pdfs.items() for piece in _pieces(name, feats[name], own, network))
     return SpeakerUtterances(tuple(pieces))
@@ -102,6 +103,10 @@ def _pieces(
 ) -> Iterator[Piece]:
     if not len(pdfs):
         return
+    if feats.shape[1] != network.feat_dim:
+        raise SpeakerError(
+            f"utterance {utterance!r} has {feats.shape[1]} features a frame, the network takes {network.feat_dim}"
+        )
     whole = Piece(torch.from_numpy(np.ascontiguousarray(feats, np.float32)), torch.from_numpy(pdfs.astype(np.int64)))
     if network.has_windows:
         yield from cut(whole, network.context, network.subsampling)

@@ -34,6 +34,8 @@ from lhuc_asr.lhuc.finding import choose_sites
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
 from lhuc_asr.models.conformer import Conformer, ConformerConfig
+from lhuc_asr.models.kinds import NETWORKS as NETWORK_CLASSES
+from lhuc_asr.models.kinds import build_network
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
@@ -240,6 +242,24 @@ def test_targets_that_do_not_fit_are_told(kind: str, found: str) -> None:
     outcomes = learn(network, targets, feats)
     assert isinstance(outcomes["s0"], Updated)
     assert outcomes["s1"] == f"speaker 's1': utterance '1/2' has {found}"
+
+
+def test_features_of_another_dimension_are_told() -> None:
+    network, (_, feats) = NETWORKS["tdnn"], data(2, num_frames=20)
+    targets = targets_of(network, feats)
+    feats["1/2"] = feats["1/2"][:, :3]
+    outcomes = learn(network, targets, feats)
+    assert isinstance(outcomes["s0"], Updated)
+    assert outcomes["s1"] == "speaker 's1': utterance '1/2' has 3 features a frame, the network takes 4"
+
+
+def test_stacks_of_layers_over_a_window_learn_from_frames_and_all_others_from_utterances() -> None:
+    learn_from_frames = {
+        kind.name
+        for kind, classes in NETWORK_CLASSES.items()
+        if build_network(classes.config(), feat_dim=40, num_outputs=3).learns_from_frames  # type: ignore[call-arg]
+    }
+    assert learn_from_frames == {"dnn", "cnn", "maxout"}
 
 
 @pytest.mark.parametrize("kind", ["tdnn_by_3", "blstm"])
