@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.decoding.confidence import word_ids
 from lhuc_asr.decoding.graph import DecodingGraph
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.kaldi_lattice import from_kaldi
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader
+from lhuc_asr.decoding.lattice_union import holds, with_path
 from lhuc_asr.decoding.rescoring import LanguageModelChange, rescored
 from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds
 from lhuc_asr.decoding.word_times import phone_segments, time_words
@@ -36,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 LogLikes = NDArray[np.float32]
 _WIDER = 2.0
-_WIDER_LATTICE = 1.4  # lattices grow much faster with the beam
+_WIDER_LATTICE = 1.2  # lattices grow much faster with the beam
 
 
 class Search(Enum):
@@ -58,7 +60,8 @@ class DecodingConfig:
         search: which decoder gives the best path.
         hypothesis: which words are taken; all but ``one_best`` need lattices, which take longer.
         lattice_search_beam: ``beam`` of the search for lattices. It has no ``max_active``, so time and memory grow
-            fast: on hard speech ten times from 9 to 13, for lattices that are hardly larger.
+            fast: on hard speech ten times from 9 to 13, for lattices that are hardly larger. Where the best path of
+            the search with ``beam`` was lost, it is 1.2 times as wide; then that path is put into the lattice.
         lattice_beam: paths of a lattice are at most this much worse than its best path.
     """
 
@@ -168,17 +171,30 @@ class WfstDecoder:
         Raises:
             DecodingError: as in `decode`.
         """
-        one_best = self.config.hypothesis is HypothesisKind.one_best and self._change is None
-        hypothesis = self._best(utterance, log_likes) if one_best else None
-        lattice = self.lattice(utterance, log_likes)
+        hypothesis = self._best(utterance, log_likes)
+        lattice = self._lattice_holding(hypothesis, log_likes)
         if self._change is not None:
             lattice = rescored(lattice, self._change)
-        if hypothesis is None:
+        if self._change is not None or self.config.hypothesis is not HypothesisKind.one_best:
             reader = LatticeReader(self.hmm, self.lexicon, self.config.hypothesis, self.frame_shift_ms)
             hypothesis = reader(lattice)
         if self._estimator is not None:
             hypothesis = hypothesis.with_confidences(self._estimator(lattice, hypothesis).words)
         return hypothesis, lattice
+
+    def _lattice_holding(self, hypothesis: Hypothesis, log_likes: LogLikes) -> Lattice:
+        """A lattice in which the best path is: searched more widely where it was lost, then put in."""
+        lattice = self.lattice(hypothesis.utterance, log_likes)
+        if holds(lattice, hypothesis):
+            return lattice
+        beam = _WIDER_LATTICE * self.config.lattice_search_beam
+        wider = self.with_config(replace(self.config, lattice_search_beam=beam))
+        lattice = wider.lattice(hypothesis.utterance, log_likes)
+        if holds(lattice, hypothesis):
+            return lattice
+        scores = self._scores(hypothesis.utterance, log_likes)
+        costs = -scores[np.arange(len(scores)), hypothesis.transition_ids - 1]
+        return with_path(lattice, hypothesis, word_ids(hypothesis, self.lexicon), costs)
 
     @property
     def _needs_lattice(self) -> bool:

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from tiny_lattices import all_paths, chances, lattices
 
 from lhuc_asr.decoding.confidence import ConfidenceEstimator
+from lhuc_asr.decoding.hypothesis import Hypothesis, Word
+from lhuc_asr.decoding.lattice_hypothesis import hypothesis_of
 from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader, _fewest_errors, _least_risk
+from lhuc_asr.decoding.lattice_union import _frames_of_words, holds
 from lhuc_asr.decoding.rescoring import LanguageModelChange
 from lhuc_asr.decoding.wfst import DecodingConfig, WfstDecoder
 from lhuc_asr.decoding.word_lattice import word_lattice
@@ -90,6 +93,31 @@ def test_every_kind_of_hypothesis_has_words_times_and_states(toy, decoder, noisy
         assert (read.text, read.words) == (found.text, found.words)
         if kind is HypothesisKind.least_risk:
             assert _least_risk(lattice) == tuple(toy.LEXICON.words.index(word.text) + 1 for word in found.words)
+
+
+@pytest.mark.parametrize("kind", list(HypothesisKind))
+def test_a_lattice_that_lost_the_best_path_gets_it_back(toy, decoder, noisy, kind):
+    narrow = dataclasses.replace(decoder.config, lattice_search_beam=0.5, hypothesis=kind)
+    lost = 0
+    for item in noisy:
+        best = decoder.decode(*item)
+        raw = decoder.with_config(narrow).lattice(*item)
+        hypothesis, lattice = decoder.with_config(narrow).decode_with_lattice(*item)
+        lost += not holds(raw, best)
+        assert lattice.reached_final is raw.reached_final or lattice.reached_final
+        assert lattice.num_frames == len(item[1])
+        found = hypothesis_of(lattice, toy.HMM, toy.LEXICON)
+        assert [word.text for word in found.words] == [word.text for word in best.words]
+        assert found.graph_cost + found.acoustic_cost == pytest.approx(best.graph_cost + best.acoustic_cost, abs=1e-2)
+        assert kind is not HypothesisKind.one_best or hypothesis.text == best.text
+    assert lost
+
+
+def test_words_of_a_cut_off_path_have_frames_of_their_own(toy):
+    words = tuple(Word("AB", start, 0.0) for start in (0.0, 0.03, 0.03, 0.04))
+    cut_off = Hypothesis("u", words, np.ones(5, np.int32), 0.0, 0.0, reached_final=False)
+    assert _frames_of_words(cut_off) == [0, 2, 3, 4]
+    assert _frames_of_words(dataclasses.replace(cut_off, words=())) == []
 
 
 def test_words_without_a_path_give_way_to_a_sentence_of_the_lattice(toy, decoder, noisy, monkeypatch):
