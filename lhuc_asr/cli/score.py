@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lhuc_asr.decoding.hypothesis import Hypothesis, Word
     from lhuc_asr.scoring.comparison import Comparison
     from lhuc_asr.scoring.confidence import ConfidenceScore
+    from lhuc_asr.scoring.edit import ErrorCounts
     from lhuc_asr.scoring.wer import Score
 
 
@@ -65,6 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="lines: UTTERANCE SPEAKER; where --ref is a text and no file utt2spk lies beside it",
     )
     parser.add_argument(
+        "--groups",
+        metavar="FILE",
+        type=Path,
+        help="lines: SPEAKER GROUP; tells the errors of every group as well, such as children and adults",
+    )
+    parser.add_argument(
         "--profiles", metavar="DIR", type=Path, help="profiles whose scales the picture of two systems shall show"
     )
     parser.add_argument("--alignments", action="store_true", help="write every utterance word by word")
@@ -88,9 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     scores = _scores(references, systems, characters=args.cer)
     comparisons = _comparisons(scores)
     confidences = _confidences(references, systems)
+    groups = _groups(args.groups, scores) if args.groups else {}
     _print(scores, comparisons, confidences)
     _write_texts(args.out, references, systems)
-    _write_reports(args, scores, comparisons, confidences)
+    _write_reports(args, scores, comparisons, confidences, groups)
     return OK
 
 
@@ -224,6 +232,16 @@ def _confidences(references: References, systems: Mapping[str, System]) -> dict[
     return found
 
 
+def _groups(path: Path, scores: Mapping[str, Score]) -> dict[str, dict[str, ErrorCounts]]:
+    """System -> group -> errors; also shown as a table."""
+    from lhuc_asr.scoring.groups import group_errors, group_table
+
+    group_of = _read_texts(path)
+    errors = {name: group_errors(score, group_of) for name, score in scores.items()}
+    print(f"{group_table(scores, group_of)}\n")
+    return errors
+
+
 def _print(
     scores: Mapping[str, Score],
     comparisons: Mapping[tuple[str, str], Comparison],
@@ -264,12 +282,16 @@ def _write_reports(
     scores: Mapping[str, Score],
     comparisons: Mapping[tuple[str, str], Comparison],
     confidences: Mapping[str, ConfidenceScore],
+    groups: Mapping[str, Mapping[str, ErrorCounts]],
 ) -> None:
     from lhuc_asr.files import escape_id, write_json, write_text
-    from lhuc_asr.scoring.report import as_json
+    from lhuc_asr.scoring.report import as_json, counts_json
     from lhuc_asr.scoring.wer import alignments_text
 
-    write_json(args.out / "results.json", as_json(scores, comparisons, confidences))
+    page = as_json(scores, comparisons, confidences)
+    for name, found in groups.items():
+        page["systems"][name]["groups"] = {group: counts_json(counts) for group, counts in found.items()}
+    write_json(args.out / "results.json", page)
     if args.alignments:
         for name, result in scores.items():
             write_text(args.out / f"{escape_id(name)}.alignments.txt", alignments_text(result))

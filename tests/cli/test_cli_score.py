@@ -166,7 +166,26 @@ def test_an_utterance_twice_is_refused(data, tmp_path, capsys):
 def test_flags_are_known():
     flags = {option for action in build_parser()._actions for option in action.option_strings}
     assert flags == {
-        *("-h", "--help", "--debug", "--version", "--ref", "--hyp", "--out", "--utt2spk", "--profiles"),
+        *("-h", "--help", "--debug", "--version", "--ref", "--hyp", "--out", "--utt2spk", "--groups", "--profiles"),
         *("--alignments", "--cer", "--normalise", "--common"),
     }
     assert isinstance(build_parser(), argparse.ArgumentParser)
+
+
+def test_groups_of_speakers_are_told_apart(data, tmp_path, capsys):
+    groups = write_text(tmp_path / "spk2group", {"a": "adults", "b": "children", "c": "children"})
+    before, after = write_text(tmp_path / "si", BEFORE), write_text(tmp_path / "lhuc", AFTER)
+    systems = ["--hyp", f"SI={before}", "--hyp", f"LHUC={after}"]
+    assert main(["--ref", data, *systems, "--out", str(tmp_path / "out"), "--groups", groups]) == 0
+    title, _, first, second = capsys.readouterr().out.splitlines()[:4]
+    assert title.split() == ["WER", "adults", "(6", "words)", "children", "(3", "words)"]
+    assert (first.split(), second.split()) == (["SI", "50.00", "33.33"], ["LHUC", "16.67", "33.33"])
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["systems"]["SI"]["groups"]
+    assert {group: counts["errors"] for group, counts in found.items()} == {"adults": 3, "children": 1}
+
+
+def test_a_speaker_without_a_group_is_named(data, tmp_path, capsys):
+    groups = write_text(tmp_path / "spk2group", {"a": "adults"})
+    system = write_text(tmp_path / "si", BEFORE)
+    assert main(["--ref", data, "--hyp", f"SI={system}", "--out", str(tmp_path / "out"), "--groups", groups]) == 2
+    assert "no group is named for the speakers 'b'" in capsys.readouterr().err
