@@ -1,8 +1,8 @@
 """Where training stands, on disk: enough to go on as if nothing had happened.
 
-checkpoint.json              progress, settings of the run, names and SHA-256 of the two files below
+checkpoint.json              progress, settings of the run, names and SHA-256 of the files below
 last-<epoch>-<batch>.safetensors   weights and memory of the optimiser
-best-<epoch>.safetensors     weights of the epoch with the lowest held-out loss
+best-<epoch>.safetensors     weights of an epoch that did best on the held-out speakers, one or several
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from torch import Tensor
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.tensors import load_tensors, save_tensors
+from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.newbob import NewbobState
 from lhuc_asr.training.step import Tally
 
-VERSION = 1
+VERSION = 2
 
 _INDEX = "checkpoint.json"
+_LAST = "last"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,11 @@ class EpochReport:
     valid_loss: float
     valid_accuracy: float
 
+    @property
+    def score(self) -> FrameScore:
+        """How the held-out speakers were recognised afterwards."""
+        return FrameScore(loss=self.valid_loss, accuracy=self.valid_accuracy)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -55,21 +62,27 @@ class Progress:
         batch: minibatches of the current epoch that are done.
         tally: what the network made of them.
         history: the epochs that are done.
-        best_epoch: epoch with the lowest held-out loss; 0 before the first.
+        kept: epochs whose weights are kept, those that did best on the held-out speakers, the best one first.
     """
 
     newbob: NewbobState
     batch: int = 0
     tally: Tally = field(default=Tally())
     history: tuple[EpochReport, ...] = field(default=())
-    best_epoch: int = 0
+    kept: tuple[int, ...] = ()
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch that did best on the held-out speakers; 0 before the first."""
+        return self.kept[0] if self.kept else 0
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Progress:
-        """What ``dataclasses.asdict`` made of a progress."""
+        """What `to_json` made of a progress."""
         history = tuple(EpochReport(**report) for report in value["history"])
         tally = Tally(*(value.pop(name) for name in ("loss_sum", "num_correct", "num_frames")))
-        return Progress(**{**value, "newbob": NewbobState(**value["newbob"]), "tally": tally, "history": history})
+        newbob, kept = NewbobState(**value.pop("newbob")), tuple(value.pop("kept"))
+        return Progress(**{**value, "newbob": newbob, "tally": tally, "history": history, "kept": kept})
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, the tally unfolded."""
@@ -79,7 +92,7 @@ class Progress:
 
 
 class CheckpointStore:
-    """The checkpoint of one run in a directory of its own: the last one and the best weights."""
+    """The checkpoint of one run in a directory of its own: the last one and the weights of the best epochs."""
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
         """Nothing is read or written yet.
@@ -92,19 +105,20 @@ class CheckpointStore:
         self._settings = dict(settings)
         self._files: dict[str, dict[str, str]] = {}
 
-    def save(self, progress: Progress, last: Mapping[str, Tensor], best: Mapping[str, Tensor] | None = None) -> None:
+    def save(self, progress: Progress, last: Mapping[str, Tensor], epoch: Mapping[str, Tensor] | None = None) -> None:
         """Write a checkpoint; until its last byte is on disk the one before stays valid.
 
         Args:
             progress: where training stands.
             last: weights and memory of the optimiser.
-            best: weights of the best epoch, where it is a new one.
+            epoch: weights of the epoch that has just ended, where it is one of those to keep.
         """
-        files = dict(self._files)
-        if best is not None:
-            files["best"] = self._write(f"best-{progress.best_epoch:04d}.safetensors", best)
+        files = {key: entry for key, entry in self._files.items() if key in map(str, progress.kept)}
+        if epoch is not None:
+            number = progress.newbob.num_epochs
+            files[str(number)] = self._write(f"best-{number:04d}.safetensors", epoch)
         name = f"last-{progress.newbob.num_epochs:04d}-{progress.batch:07d}.safetensors"
-        files["last"] = self._write(name, last)
+        files[_LAST] = self._write(name, last)
         index = {"version": VERSION, "settings": self._settings, "progress": progress.to_json(), "files": files}
         write_json(self.directory / _INDEX, index)
         self._files = files
@@ -124,6 +138,8 @@ class CheckpointStore:
             index = read_json(path)
             if index["version"] > VERSION:
                 raise ModelError(f"'{path}' has format version {index['version']}; update lhuc_asr")
+            if index["version"] == 1:
+                _renew(index)
             self._compare(index["settings"])
             progress, files = Progress.from_json(index["progress"]), index["files"]
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -135,11 +151,11 @@ class CheckpointStore:
 
     def last(self) -> dict[str, Tensor]:
         """Weights and memory of the optimiser at the checkpoint."""
-        return self._read("last")
+        return self._read(_LAST)
 
-    def best(self) -> dict[str, Tensor]:
-        """Weights of the best epoch."""
-        return self._read("best")
+    def epoch(self, number: int) -> dict[str, Tensor]:
+        """Weights of an epoch that was kept."""
+        return self._read(str(number))
 
     def _write(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
         save_tensors(tensors, self.directory / name)
@@ -169,3 +185,11 @@ class CheckpointStore:
                 f"the training in '{self.directory}' began with other settings ({'; '.join(changed)}); "
                 "use these again, or delete it or choose another directory to start anew"
             )
+
+
+def _renew(index: dict[str, Any]) -> None:
+    """Make an index of version 1, which knew one best epoch, one of version 2."""
+    best = index["progress"].pop("best_epoch")
+    index["progress"]["kept"] = [best] if best else []
+    if best:
+        index["files"][str(best)] = index["files"].pop("best")

@@ -19,6 +19,7 @@ from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.weights import load_weights
 from lhuc_asr.progress import track
 from lhuc_asr.tensors import digest
+from lhuc_asr.training.averaging import best_epochs, mean_weights
 from lhuc_asr.training.board import ScalarBoard
 from lhuc_asr.training.checkpoint import CheckpointStore, EpochReport, Progress
 from lhuc_asr.training.evaluation import FrameScore
@@ -38,7 +39,7 @@ from lhuc_asr.units import Seconds
 
 logger = logging.getLogger(__name__)
 
-_LATER = ("num_accumulated",)
+_LATER = ("num_accumulated", "num_averaged")
 """Settings that came later; at their defaults a run is the one that it was without them."""
 
 
@@ -55,6 +56,8 @@ class TrainingConfig:
         warmup: minibatches over which it rises at the very beginning.
         num_accumulated: minibatches that count as one: a step follows the mean gradient of all their frames. Batch
             normalisation still sees them one by one.
+        num_averaged: so many of the best epochs, by the measure of newbob, have their weights averaged at the end; the
+            mean is taken only where it does no worse on the held-out speakers than the best epoch.
         go_back: after an epoch that did not help, return to the best weights before the next.
         sequences: how whole utterances become minibatches, where these are learnt from.
         checkpoint_minutes: a checkpoint is written that often, and after every epoch.
@@ -68,6 +71,7 @@ class TrainingConfig:
     decay: float = 1.0
     warmup: int = 0
     num_accumulated: int = 1
+    num_averaged: int = 1
     go_back: bool = True
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     checkpoint_minutes: float = 2.0
@@ -83,8 +87,9 @@ class TrainingConfig:
             raise ConfigError(f"training.decay must lie in (0, 1], got {self.decay}")
         if self.warmup < 0:
             raise ConfigError(f"training.warmup must be 0 or more minibatches, got {self.warmup}")
-        if self.num_accumulated < 1:
-            raise ConfigError(f"training.num_accumulated must be at least 1, got {self.num_accumulated}")
+        for name in ("num_accumulated", "num_averaged"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} must be at least 1, got {getattr(self, name)}")
         if self.checkpoint_minutes < 0:
             raise ConfigError(f"training.checkpoint_minutes must be 0 or more, got {self.checkpoint_minutes}")
 
@@ -95,17 +100,21 @@ class TrainingReport:
 
     Attributes:
         history: every epoch in figures.
-        best_epoch: the epoch whose weights the network now has, from 1.
+        best_epoch: the epoch that did best on the held-out speakers, from 1.
+        averaged: epochs whose mean weights the network now has; empty where it has those of the best epoch alone.
+        average: how the mean does on the held-out speakers, also where it was not taken; None where none was made.
         seconds: wall-clock time of this call.
     """
 
     history: tuple[EpochReport, ...]
     best_epoch: int
+    averaged: tuple[int, ...] = ()
+    average: FrameScore | None = None
     seconds: Seconds
 
     @property
     def best(self) -> EpochReport:
-        """The figures of the epoch that was kept."""
+        """The figures of the best epoch."""
         return self.history[self.best_epoch - 1]
 
 
@@ -118,7 +127,8 @@ def train(
     threads: all that is random depends on seed, epoch and minibatch alone, the rest lies in the checkpoint.
 
     Args:
-        network: its weights are where a new run begins; at the end it has those of the best epoch, in evaluation mode.
+        network: its weights are where a new run begins; at the end it has those of the best epoch, or the
+            mean of the best ones, in evaluation mode.
         task: what it learns.
         config: how to learn.
         directory: for the checkpoint and TensorBoard scalars; belongs to this run alone.
@@ -165,13 +175,44 @@ class _Run:
             self._run_epoch()
             self._close_epoch()
         self.board.close()
-        load_weights(self.network, self.store.best(), source=str(self.store.directory))
+        average = self._average()
+        averaged = self.progress.kept if average is not None and self._is_as_good(average) else ()
+        if not averaged:
+            self._use_best()
         self.network.eval()
         return TrainingReport(
             history=self.progress.history,
             best_epoch=self.progress.best_epoch,
+            averaged=averaged,
+            average=average,
             seconds=time.monotonic() - began,
         )
+
+    def _average(self) -> FrameScore | None:
+        """Give the network the mean of the best epochs, if there are several; how it does."""
+        kept = self.progress.kept
+        if len(kept) < 2:
+            return None
+        weights = mean_weights([self.store.epoch(epoch) for epoch in kept])
+        load_weights(self.network, weights, source=str(self.store.directory))
+        return self.task.score(self.network)
+
+    def _is_as_good(self, average: FrameScore) -> bool:
+        """Whether the mean is taken; said in the log."""
+        best, measure = self.progress.history[self.progress.best_epoch - 1], self.config.newbob.measure
+        is_as_good = _measured(average, measure) <= _measured(best.score, measure)
+        logger.info(
+            "the mean of epochs %s has held-out loss %.4f, accuracy %.2f %%: %s epoch %d",
+            ", ".join(map(str, sorted(self.progress.kept))),
+            average.loss,
+            100 * average.accuracy,
+            "taken instead of" if is_as_good else "worse, so the network is that of",
+            best.epoch,
+        )
+        return is_as_good
+
+    def _use_best(self) -> None:
+        load_weights(self.network, self.store.epoch(self.progress.best_epoch), source=str(self.store.directory))
 
     def _resume(self) -> None:
         progress = self.store.load()
@@ -226,17 +267,20 @@ class _Run:
             )
         self.board.write(report)
         _log(report, newbob.improved)
-        best_epoch = newbob.num_epochs if newbob.improved else before.best_epoch
-        self.progress = Progress(newbob=newbob, history=(*before.history, report), best_epoch=best_epoch)
+        history = (*before.history, report)
+        measured = [_measured(one.score, self.config.newbob.measure) for one in history]
+        self.progress = Progress(newbob=newbob, history=history, kept=best_epochs(measured, self.config.num_averaged))
+        weights = self.network.state_dict()
         if not newbob.improved and self.config.go_back:
-            load_weights(self.network, self.store.best(), source=str(self.store.directory))
+            weights = {name: tensor.clone() for name, tensor in weights.items()}
+            self._use_best()
             self.optimiser.state.clear()
-        self._save(best=self.network.state_dict() if newbob.improved else None)
+        self._save(weights if newbob.num_epochs in self.progress.kept else None)
 
-    def _save(self, best: dict[str, Tensor] | None = None) -> None:
+    def _save(self, epoch: dict[str, Tensor] | None = None) -> None:
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         memory = {f"optimiser.{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
-        self.store.save(self.progress, {**weights, **memory}, best)
+        self.store.save(self.progress, {**weights, **memory}, epoch)
         self.saved = time.monotonic()
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:

@@ -134,6 +134,7 @@ def test_weight_decay_spares_biases() -> None:
         (TrainingConfig, {"label_smoothing": 1.0}),
         (TrainingConfig, {"checkpoint_minutes": -1.0}),
         (TrainingConfig, {"num_accumulated": 0}),
+        (TrainingConfig, {"num_averaged": 0}),
         (OptimiserConfig, {"momentum": 1.0}),
         (OptimiserConfig, {"weight_decay": -1.0}),
         (OptimiserConfig, {"max_gradient_norm": -1.0}),

@@ -141,7 +141,7 @@ def test_only_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     toy_train(tmp_path, toy_network())
     for change, name in (({"batch_size": 16}, "batch_size"), ({"num_accumulated": 2}, "training")):
-        with pytest.raises(ConfigError, match=rf"other settings \\(.*{name} was .*start anew"):
+        with pytest.raises(ConfigError, match=rf"other settings \(.*{name} was .*start anew"):
             toy_train(tmp_path, toy_network(), toy_config(**change))
     with pytest.raises(ConfigError, match="seed was 5, now 6"):
         toy_train(tmp_path, toy_network(), seed=6)
