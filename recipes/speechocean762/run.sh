@@ -3,10 +3,15 @@
 #
 #   bash recipes/speechocean762/run.sh --corpus DIR             everything from zero, dev and test
 #   bash recipes/speechocean762/run.sh --corpus DIR --stage sweep --stop-stage sweep
+#   bash recipes/speechocean762/run.sh --corpus DIR --system tdnnf_lfmmi       another system, in exp/tdnnf_lfmmi
+#   bash recipes/speechocean762/run.sh --corpus DIR --system mine model=cnn criterion=cross_entropy training=adam
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
-corpus=""
-parse_options "corpus" "$@"
+corpus="" system=""
+parse_options "corpus system" "$@"
 set_up
+[[ -z $system ]] || exp=$exp/$system
+preset=speechocean762
+[[ ! -f $root/configs/experiment/speechocean762_$system.yaml ]] || preset=speechocean762_$system
 
 adapt() { # set, name of the run, further arguments of lhuc-adapt
   local set=$1 name=$2
@@ -22,13 +27,15 @@ fi
 
 if stage 2 train; then
   lhuc-train --data "$data/train" --lexicon "$data/lexicon.txt" --dev "$data/dev" --out "$exp/si" \
-    experiment=speechocean762 "${overrides[@]}"
+    experiment=$preset "${overrides[@]}"
 fi
 
 if stage 3 decode; then
   for set in dev test; do
     lhuc-decode --model "$exp/si" --data "$data/$set" --out "$exp/decode/$set" experiment=speechocean762 "${overrides[@]}"
-    lhuc-score --ref "$data/$set" --hyp SI="$exp/decode/$set" --out "$exp/decode/$set/score"
+    awk '{ print $1, ($2 < 16 ? "children" : "adults") }' "$data/$set/spk2age" > "$exp/decode/$set/spk2group"
+    lhuc-score --ref "$data/$set" --hyp SI="$exp/decode/$set" --out "$exp/decode/$set/score" \
+      --groups "$exp/decode/$set/spk2group"
   done
 fi
 
