@@ -15,16 +15,17 @@ from lhuc_asr.hmm.chain import chain_alignment
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.training_speech import TrainingSpeech
-from lhuc_asr.training.criteria import Criterion, CriterionConfig, CriterionKind, Mmi, StateCrossEntropy
+from lhuc_asr.training.criteria import Criterion, CriterionConfig, CriterionKind, StateCrossEntropy
 from lhuc_asr.training.frame_data import FrameData, TrainingData
 from lhuc_asr.training.frame_task import Augment, FrameTask
 from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
-from lhuc_asr.training.lfmmi.denominator import denominator_graph
+from lhuc_asr.training.lfmmi.denominator import denominator_graph, log_starts
 from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler, PhoneSegments
 from lhuc_asr.training.lfmmi.objective import LfMmi
 from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
 from lhuc_asr.training.lfmmi.phone_lm import PhoneLm
 from lhuc_asr.training.loop import TrainingConfig
+from lhuc_asr.training.mmi_criterion import Mmi, SpokenPhones
 from lhuc_asr.training.sequence_data import SequenceData
 from lhuc_asr.training.task import Task
 from lhuc_asr.training.utterance_task import UtteranceTask
@@ -107,6 +108,7 @@ def make_task(
         training.sequences,
         seed=seed,
         augment=augment,
+        subsampling=network.subsampling,
     )
 
 
@@ -124,9 +126,10 @@ def mmi(lessons: Lessons, config: CriterionConfig, subsampling: int) -> Mmi:
     said = [PhoneGraph.of_phones(segments[name].phones) for name in lessons.training]
     lm, topology = PhoneLm.estimate(said, config.phone_lm), ChainTopology.of_tree(lessons.hmm.tree)
     denominator = denominator_graph(lm, topology)
-    compiler = NumeratorCompiler(lm, topology, log_start=float(denominator.start[0]))
-    numerators = {name: compiler.of_segments(one, tolerance=config.tolerance) for name, one in segments.items()}
-    return Mmi(LfMmi(denominator, config.lfmmi), numerators, smoothing=config.smoothing)
+    starts = log_starts(lm, topology, denominator)
+    compiler = NumeratorCompiler(lm, topology, log_start=float(denominator.start[0]), log_starts=starts)
+    spoken = SpokenPhones(compiler, segments, tolerance=config.tolerance)
+    return Mmi(LfMmi(denominator, config.lfmmi), spoken, smoothing=config.smoothing)
 
 
 def _frames(lessons: Lessons, names: Sequence[str], network: AcousticNetwork) -> FrameData:

@@ -117,9 +117,11 @@ class SequenceBatches:
         config: how large minibatches are.
         seed: of order and augmentation.
         augment: changes the features of each piece; None leaves them as they are.
+        multiple: pieces begin on multiples of so many frames, such as the sub-sampling of the network.
 
     Raises:
         DataError: an utterance is too long and is not to be cut; the text names it.
+        ConfigError: an utterance is to be cut into pieces too short for one output and its context.
 
     Example:
         >>> import numpy as np
@@ -130,10 +132,16 @@ class SequenceBatches:
     """
 
     def __init__(
-        self, data: SequenceData, config: SequenceConfig, *, seed: int = 0, augment: Augment | None = None
+        self,
+        data: SequenceData,
+        config: SequenceConfig,
+        *,
+        seed: int = 0,
+        augment: Augment | None = None,
+        multiple: int = 1,
     ) -> None:
         self.data, self.config, self.seed, self.augment = data, config, seed, augment
-        self.pieces = tuple(_pieces(data, config))
+        self.pieces = tuple(_pieces(data, config, multiple))
 
     def plan(self, epoch: int) -> tuple[tuple[Piece, ...], ...]:
         """What is in each minibatch of an epoch, in order; nothing is read for it."""
@@ -195,7 +203,7 @@ class SequenceBatches:
         return self.augment(feats, generator(self.seed, Purpose.augmentation, epoch, number_of(piece.key)))
 
 
-def _pieces(data: SequenceData, config: SequenceConfig) -> Iterator[Piece]:
+def _pieces(data: SequenceData, config: SequenceConfig, multiple: int) -> Iterator[Piece]:
     """All pieces, in the order of the utterances' ids."""
     longest = config.most_frames
     if config.long_utterances is LongUtterances.refuse:
@@ -208,4 +216,4 @@ def _pieces(data: SequenceData, config: SequenceConfig) -> Iterator[Piece]:
                 "or leave them out"
             )
     for name in sorted(data.num_frames):
-        yield from cut(name, data.num_frames[name], longest, config.chunk_context)
+        yield from cut(name, data.num_frames[name], longest, config.chunk_context, multiple=multiple)

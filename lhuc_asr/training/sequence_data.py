@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.errors import DataError
+from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.features.store import FeatureStore
 
 _SHOWN = 5
@@ -117,14 +117,18 @@ class SequenceData:
         return stretch, np.asarray(self.targets[piece.utterance][piece.start : piece.end], dtype=np.int64)
 
 
-def cut(utterance: str, num_frames: int, longest: int, context: int) -> Iterator[Piece]:
+def cut(utterance: str, num_frames: int, longest: int, context: int, *, multiple: int = 1) -> Iterator[Piece]:
     """Cut an utterance into pieces of about equal length, which overlap in nothing but context.
 
     Args:
         utterance: its id.
         num_frames: T.
         longest: most frames of a piece, with the context.
-        context: frames on either side that come along, where the utterance has them.
+        context: frames on either side that come along, where the utterance has them; rounded up to the multiple.
+        multiple: pieces, with and without their context, begin on multiples of it: the network's sub-sampling.
+
+    Raises:
+        ConfigError: nothing is left of a piece but context.
 
     Example:
         >>> [(piece.start, piece.end, piece.num_frames) for piece in cut("anna-1", 10, longest=6, context=1)]
@@ -133,11 +137,16 @@ def cut(utterance: str, num_frames: int, longest: int, context: int) -> Iterator
     if num_frames <= longest:
         yield Piece(utterance, 0, num_frames)
         return
-    core = longest - 2 * context
-    assert core >= 1
-    num_pieces = -(-num_frames // core)
-    bounds = [num_frames * index // num_pieces for index in range(num_pieces + 1)]
-    for start, end in pairwise(bounds):
+    context = multiple * -(-context // multiple)
+    if longest < 2 * context + multiple:
+        raise ConfigError(
+            f"pieces of {longest} frames leave no room between contexts of {context} for one output of {multiple} "
+            "frames; raise training.sequences.max_frames"
+        )
+    outputs, core = -(-num_frames // multiple), (longest - 2 * context) // multiple
+    num_pieces = -(-outputs // core)
+    bounds = [multiple * (outputs * index // num_pieces) for index in range(num_pieces)]
+    for start, end in pairwise([*bounds, num_frames]):
         left, right = min(context, start), min(context, num_frames - end)
         yield Piece(utterance, start, end, left, right, is_whole=False)
 

@@ -36,6 +36,7 @@ class UtteranceTask(Task[SequenceBatch]):
         config: how large minibatches are; utterances are cut only where the criterion allows it.
         seed: of order and augmentation.
         augment: changes the features of each utterance; None leaves them as they are.
+        subsampling: of the network; where utterances are cut, pieces begin at one of its outputs.
 
     Raises:
         DataError: an utterance is too long and must not be cut; the text names it.
@@ -50,13 +51,15 @@ class UtteranceTask(Task[SequenceBatch]):
         *,
         seed: int = 0,
         augment: Augment | None = None,
+        subsampling: int = 1,
     ) -> None:
         config = config or SequenceConfig()
         if criterion.needs_whole:
-            config = replace(config, long_utterances=LongUtterances.refuse, chunk_context=0)
+            config = _refusing(config)
         self.criterion, self.config, self.seed = criterion, config, seed
-        self.training = SequenceBatches(training, config, seed=seed, augment=augment)
-        self.validation = SequenceBatches(validation, config)
+        self.training = SequenceBatches(training, config, seed=seed, augment=augment, multiple=subsampling)
+        self.validation = SequenceBatches(validation, config, multiple=subsampling)
+        criterion.prepare((*self.training.pieces, *self.validation.pieces), subsampling)
         self._planned: dict[int, int] = {}
 
     def check(self, network: AcousticNetwork) -> None:
@@ -65,11 +68,10 @@ class UtteranceTask(Task[SequenceBatch]):
         pieces = (*self.training.pieces, *self.validation.pieces)
         if step > 1 and any((piece.start - piece.left) % step for piece in pieces):
             raise ConfigError(
-                f"utterances are cut into pieces that begin between the outputs of a network with subsampling {step}; "
-                "raise training.sequences.max_frames above the longest utterance"
+                f"utterances are cut into pieces that begin between the outputs of a network with subsampling {step}"
             )
         for batches in (self.training, self.validation):
-            self.criterion.check(network, batches.data)
+            self.criterion.check(network, batches)
 
     def num_batches(self, epoch: int) -> int:
         """Minibatches of an epoch."""
@@ -104,9 +106,11 @@ class UtteranceTask(Task[SequenceBatch]):
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be the same run."""
+        pieces = (*self.training.pieces, *self.validation.pieces)
+        config = _refusing(self.config) if all(piece.is_whole for piece in pieces) else self.config
         return {
             **self.criterion.identity(),
-            "sequences": {name: value for name, value in plain(self.config).items() if name != "num_prefetched"},
+            "sequences": {name: value for name, value in plain(config).items() if name != "num_prefetched"},
             "augmentation": plain(getattr(self.training.augment, "config", None)) or self.training.augment is not None,
             "training_utterances": _digest(self.training.data),
             "validation_utterances": _digest(self.validation.data),
@@ -117,6 +121,11 @@ class UtteranceTask(Task[SequenceBatch]):
         names = batch.utterances
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return f" (utterances {', '.join(map(repr, names[:_SHOWN]))}{more})"
+
+
+def _refusing(config: SequenceConfig) -> SequenceConfig:
+    """The same for whole utterances alone."""
+    return replace(config, long_utterances=LongUtterances.refuse, chunk_context=0)
 
 
 def _digest(data: SequenceData) -> str:

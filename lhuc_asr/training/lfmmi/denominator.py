@@ -12,6 +12,9 @@ from lhuc_asr.training.lfmmi.phone_lm import START, History, PhoneLm
 
 _LOG = logging.getLogger(__name__)
 
+Place = tuple[History, int]
+"""A state of the denominator: the phones before, and the tied state of another frame of the last one (-1: of none)."""
+
 
 class Extent(Enum):
     """Where the denominator's paths begin and end.
@@ -38,8 +41,21 @@ def denominator_graph(
     Source: Povey et al. 2016, "Purely sequence-trained neural networks for ASR based on lattice-free MMI",
     Interspeech, sections 2.2 to 2.4.
     """
+    graph, _ = _compose(lm, topology)
+    _LOG.info("denominator: %d states, %d arcs, %s", graph.num_states, graph.num_arcs, extent.value)
+    return graph.cut_anywhere(graph.stationary(num_frames=num_frames)) if extent is Extent.stationary else graph
+
+
+def log_starts(lm: PhoneLm, topology: ChainTopology, denominator: ChainGraph) -> dict[Place, float]:
+    """Where the paths of a denominator may begin, with the weight of each."""
+    _, states = _compose(lm, topology)
+    return {place: float(denominator.start[state]) for place, state in states.items()}
+
+
+def _compose(lm: PhoneLm, topology: ChainTopology) -> tuple[ChainGraph, dict[Place, int]]:
+    """All that can be said in whole utterances, and its states."""
     builder = GraphBuilder()
-    begin: tuple[History, int] = (START, -1)
+    begin: Place = (START, -1)
     states, waiting = {begin: builder.add_state(start=0.0)}, [begin]
     while waiting:
         history, loop = key = waiting.pop()
@@ -56,6 +72,4 @@ def denominator_graph(
                 waiting.append(following)
             pdf = int(topology.enter[history[-1], phone])
             builder.add_arc(state, states[following], pdf=pdf, log_weight=leave + log_prob)
-    graph = builder.graph()
-    _LOG.info("denominator: %d states, %d arcs, %s", graph.num_states, graph.num_arcs, extent.value)
-    return graph.cut_anywhere(graph.stationary(num_frames=num_frames)) if extent is Extent.stationary else graph
+    return builder.graph(), states
