@@ -168,6 +168,22 @@ def test_signals_and_gradients_pass() -> None:
     assert_signals_and_gradients_pass(network, weights)
 
 
+def test_it_learns() -> None:
+    shape = {"stream_dim": 32, "hidden_dim": 64, "num_channels": 8}
+    network = small(**shape).train()
+    feats = torch.stack(speech(*[30] * 6, seed=4))
+    targets = (feats @ torch.randn(DIM, 6, generator=torch.Generator().manual_seed(1))).argmax(dim=-1)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.cross_entropy(network(feats).transpose(1, 2), targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0], losses
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
