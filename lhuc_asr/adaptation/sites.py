@@ -14,7 +14,7 @@ from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
 
 _WINDOW_FRAMES = 16
-_UTTERANCES = (48, 31)
+_UTTERANCES = (24, 17)
 
 
 def proved_sites(network: AcousticNetwork, layers: Sequence[int | str]) -> tuple[Site, ...]:

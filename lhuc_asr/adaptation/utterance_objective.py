@@ -19,10 +19,13 @@ from lhuc_asr.lhuc.hooks import attached_scales
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
 
+_LEAST_FILLED = 0.8
+"""On processors, where padding costs time, utterances are computed with those that are at least so long as they."""
+
 
 @dataclass(frozen=True, eq=False)
-class UtteranceMinibatch:
-    """A minibatch as the network gets it, on the network's device; B pieces of utterances with N targets in all.
+class PaddedBatch:
+    """Some pieces of utterances as the network gets them, on the network's device; B pieces with N targets in all.
 
     Attributes:
         feats_BTF: padded with the last frame of each piece.
@@ -31,7 +34,6 @@ class UtteranceMinibatch:
         piece_N: the piece of each target.
         output_N: its output, counted within the piece.
         targets_N: tied states.
-        rows: how many targets each speaker has; the speakers lie one after the other.
     """
 
     feats_BTF: Tensor
@@ -40,6 +42,20 @@ class UtteranceMinibatch:
     piece_N: Tensor
     output_N: Tensor
     targets_N: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class UtteranceMinibatch:
+    """A minibatch of several speakers.
+
+    Attributes:
+        parts: its utterances, those of similar length together.
+        order_N: numbers of all targets of all parts, in the order in which the speakers lie one after the other.
+        rows: how many targets each speaker has.
+    """
+
+    parts: tuple[PaddedBatch, ...]
+    order_N: Tensor
     rows: Rows
 
 
@@ -58,6 +74,7 @@ class GroupUtterances:
 
     def __init__(self, speakers: Sequence[SpeakerUtterances], device: torch.device) -> None:
         self.device = device
+        self._least_filled = _LEAST_FILLED if device.type == "cpu" else 0.0
         self.sizes = [speaker.num_frames for speaker in speakers]
         self.num_items = [len(speaker.pieces) for speaker in speakers]
         self._first_item = [0, *accumulate(self.num_items)]
@@ -74,22 +91,54 @@ class GroupUtterances:
     def take(self, batch: JointMinibatch) -> UtteranceMinibatch:
         """One minibatch of each of some speakers, one after the other."""
         own = zip(batch.speakers, batch.items, strict=True)
-        items_B = torch.cat([items + self._first_item[place] for place, items in own])
+        items = torch.cat([items + self._first_item[place] for place, items in own])
+        speakers = Rows(tuple(map(len, batch.items))).repeat(torch.arange(len(batch.items)))
+        parts = parts_of_similar_length(self._table.num_frames[items], self._least_filled)
+        targets = torch.split(torch.arange(sum(batch.rows.counts)), self._table.num_targets[items].tolist())
+        order = torch.cat([targets[number] for part in parts for number in part.tolist()]).argsort()
+        padded = tuple(self._padded(items[part], speakers[part]) for part in parts)
+        return UtteranceMinibatch(padded, order.to(self.device), batch.rows)
+
+    def _padded(self, items_B: Tensor, speaker_B: Tensor) -> PaddedBatch:
         lens_B, counts_B = self._table.num_frames[items_B], self._table.num_targets[items_B]
         frames_BT = torch.minimum(torch.arange(int(lens_B.max()))[None], lens_B[:, None] - 1)
         frames_BT += self._table.first_frame[items_B][:, None]
         piece_N = torch.arange(len(items_B)).repeat_interleave(counts_B)
         number_N = torch.cat([torch.arange(count) for count in counts_B.tolist()])
         targets = (self._table.first_target[items_B][piece_N] + number_N).to(self.device)
-        return UtteranceMinibatch(
+        return PaddedBatch(
             feats_BTF=self._feats_TF[frames_BT.to(self.device)],
             lens_B=lens_B.to(self.device),
-            speaker_B=Rows(tuple(map(len, batch.items))).repeat(torch.arange(len(batch.items))).to(self.device),
+            speaker_B=speaker_B.to(self.device),
             piece_N=piece_N.to(self.device),
             output_N=(self._table.skip[items_B][piece_N] + number_N).to(self.device),
             targets_N=self._targets[targets],
-            rows=batch.rows,
         )
+
+
+def parts_of_similar_length(lens_B: Tensor, least_filled: float) -> list[Tensor]:
+    """Divide utterances, so that none is padded beyond a share of its batch.
+
+    Args:
+        lens_B: (B,) frames.
+        least_filled: frames of each utterance, as a share of the longest one in its part, 0 to 1.
+
+    Returns:
+        Numbers of the utterances of each part, the longest first.
+
+    Example:
+        >>> [part.tolist() for part in parts_of_similar_length(torch.tensor([5, 30, 28, 6]), 0.8)]
+        [[1, 2], [3, 0]]
+    """
+    order_B = lens_B.argsort(descending=True, stable=True)
+    sizes: list[int] = []
+    longest = 0
+    for length in lens_B[order_B].tolist():
+        if not sizes or length < least_filled * longest:
+            sizes.append(0)
+            longest = length
+        sizes[-1] += 1
+    return list(torch.split(order_B, sizes))
 
 
 class _Table:
@@ -153,11 +202,16 @@ class UtteranceObjective:
         return site.layout.scale_rows(output, factors.index_select(0, self._speaker_B))
 
     def _losses(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
-        self._factors, self._speaker_B = factors, batch.speaker_B
-        with torch.autocast(batch.feats_BTF.device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            log_probs_BTV = self._network(batch.feats_BTF, batch.lens_B)
-        losses_N = -log_probs_BTV[batch.piece_N, batch.output_N, batch.targets_N]
-        return batch.rows.means(losses_N.to(torch.promote_types(losses_N.dtype, torch.float32)))
+        self._factors = factors
+        losses_N = torch.cat([self._losses_of_targets(part) for part in batch.parts])
+        return batch.rows.means(losses_N.index_select(0, batch.order_N))
+
+    def _losses_of_targets(self, part: PaddedBatch) -> Tensor:
+        self._speaker_B = part.speaker_B
+        with torch.autocast(part.feats_BTF.device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            log_probs_BTV = self._network(part.feats_BTF, part.lens_B)
+        losses_N: Tensor = -log_probs_BTV[part.piece_N, part.output_N, part.targets_N]
+        return losses_N.to(torch.promote_types(losses_N.dtype, torch.float32))
 
 
 def _require_told_apart(site: Site, *, is_ragged: bool) -> None:
