@@ -14,7 +14,8 @@ from lhuc_asr.tensors import digest
 from lhuc_asr.training.evaluation import FrameScore, score_frames
 from lhuc_asr.training.frame_data import FrameData, TrainingData
 from lhuc_asr.training.objectives import frame_cross_entropy
-from lhuc_asr.training.seeds import Purpose, generator
+from lhuc_asr.training.seeds import Purpose, derive_seed, generator
+from lhuc_asr.training.shares import ALL, Share
 from lhuc_asr.training.task import Arithmetic, Judged, Task, plain
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -53,13 +54,18 @@ class FrameTask(Task[tuple[Tensor, Tensor]]):
         """Minibatches of an epoch."""
         return -(-len(self.data.training) // self.batch_size)
 
-    def batches(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Windows (N, W, F) and tied states (N,)."""
+    def batches(self, epoch: int, *, start: int = 0, share: Share = ALL) -> Iterator[tuple[Tensor, Tensor] | None]:
+        """Windows (N, W, F) and tied states (N,); of several processes each takes every so-manieth frame."""
         order = torch.randperm(len(self.data.training), generator=generator(self.seed, Purpose.order, epoch))
-        for number, indices in enumerate(torch.split(order, self.batch_size)[start:], start=start):
+        for number, minibatch in enumerate(torch.split(order, self.batch_size)[start:], start=start):
+            indices = minibatch[share.number :: share.of]
+            if not len(indices):
+                yield None
+                continue
             windows, states = self.data.training.batch(indices)
             if self.augment is not None:
-                windows = self.augment(windows, generator(self.seed, Purpose.augmentation, epoch, number))
+                seed = derive_seed(self.seed, Purpose.augmentation, epoch, number) ^ share.number
+                windows = self.augment(windows, torch.Generator().manual_seed(seed))
             yield windows, states
 
     def judge(self, network: AcousticNetwork, batch: tuple[Tensor, Tensor], arithmetic: Arithmetic) -> Judged:

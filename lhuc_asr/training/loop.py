@@ -22,6 +22,7 @@ from lhuc_asr.tensors import digest
 from lhuc_asr.training.averaging import best_epochs, mean_weights
 from lhuc_asr.training.board import ScalarBoard
 from lhuc_asr.training.checkpoint import CheckpointStore, EpochReport, Progress
+from lhuc_asr.training.distributed import Device, by_first, is_first, own_device, own_share
 from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.newbob import Measure, NewbobConfig, advance, start
 from lhuc_asr.training.optimiser import (
@@ -51,6 +52,7 @@ class TrainingConfig:
         batch_size: frames of a minibatch, where frames are learnt from one by one.
         label_smoothing: share of each target's mass that goes to all states alike.
         precision: arithmetic of the matrix products.
+        device: where they are computed.
         decay: share of itself to which the learning rate falls, minibatch by minibatch, until ``newbob.max_epochs``;
             1 leaves it to newbob alone.
         warmup: minibatches over which it rises at the very beginning.
@@ -68,6 +70,7 @@ class TrainingConfig:
     batch_size: int = 256
     label_smoothing: float = 0.0
     precision: Precision = Precision.auto
+    device: Device = Device.auto
     decay: float = 1.0
     warmup: int = 0
     num_accumulated: int = 1
@@ -124,7 +127,13 @@ def train(
     """Train a network, or go on where an earlier call in the same directory was broken off.
 
     A run that was killed and resumed ends with the same weights, bit for bit, as one that ran through with as many
-    threads: all that is random depends on seed, epoch and minibatch alone, the rest lies in the checkpoint.
+    threads and processes: all that is random depends on seed, epoch and minibatch alone, the rest lies in the
+    checkpoint.
+
+    Where torchrun started several processes and `distributed.joined` has joined them, all of them call this with the
+    same arguments. Each takes its share of every minibatch, so that the run follows that of one process, up to
+    rounding, what is drawn for dropout and noise, and statistics of batch normalisation, which are those of a share.
+    The first process alone judges the held-out speakers and writes. A run may go on with another number of processes.
 
     Args:
         network: its weights are where a new run begins; at the end it has those of the best epoch, or the
@@ -141,8 +150,13 @@ def train(
     """
     began = time.monotonic()
     task.check(network)
-    with torch.random.fork_rng():
-        return _Run(network, task, config, directory, seed=seed).finish(began)
+    home = next(network.parameters()).device
+    network.to(own_device(config.device) if home.type == "cpu" else home)
+    try:
+        with torch.random.fork_rng():
+            return _Run(network, task, config, directory, seed=seed).finish(began)
+    finally:
+        network.to(home)
 
 
 class _Run:
@@ -193,9 +207,9 @@ class _Run:
         kept = self.progress.kept
         if len(kept) < 2:
             return None
-        weights = mean_weights([self.store.epoch(epoch) for epoch in kept])
+        weights = by_first(lambda: mean_weights([self.store.epoch(epoch) for epoch in kept]))
         load_weights(self.network, weights, source=str(self.store.directory))
-        return self.task.score(self.network)
+        return by_first(lambda: self.task.score(self.network))
 
     def _is_as_good(self, average: FrameScore) -> bool:
         """Whether the mean is taken; said in the log."""
@@ -212,21 +226,21 @@ class _Run:
         return is_as_good
 
     def _use_best(self) -> None:
-        load_weights(self.network, self.store.epoch(self.progress.best_epoch), source=str(self.store.directory))
+        weights = by_first(lambda: self.store.epoch(self.progress.best_epoch))
+        load_weights(self.network, weights, source=str(self.store.directory))
 
     def _resume(self) -> None:
-        progress = self.store.load()
+        progress = by_first(self.store.load)
         if progress is None:
             return
         self.progress = progress
-        tensors = self.store.last()
-        self._restore(tensors)
+        self._restore(by_first(self.store.last))
         logger.info("resuming after %d epochs and %d minibatches", progress.newbob.num_epochs, progress.batch)
 
     def _run_epoch(self) -> None:
         epoch, first = self.progress.newbob.num_epochs, self.progress.batch
         num_batches = self.task.num_batches(epoch)
-        batches = self.task.batches(epoch, start=first)
+        batches = self.task.batches(epoch, start=first, share=own_share())
         self.network.train()
         bar = track(batches, f"epoch {epoch + 1}", total=num_batches - first, unit="minibatch")
         for group in _groups(bar, self.config.num_accumulated):
@@ -249,7 +263,7 @@ class _Run:
         return lr if is_warm else lr * (batch + 1) / config.warmup
 
     def _close_epoch(self) -> None:
-        score = self.task.score(self.network)
+        score = by_first(lambda: self.task.score(self.network))
         before = self.progress
         newbob = advance(before.newbob, _measured(score, self.config.newbob.measure), self.config.newbob)
         report = EpochReport(
@@ -265,7 +279,8 @@ class _Run:
                 f"the held-out loss of the first epoch is {score.loss}; "
                 f"lower training.newbob.initial_lr ({self.config.newbob.initial_lr})"
             )
-        self.board.write(report)
+        if is_first():
+            self.board.write(report)
         _log(report, newbob.improved)
         history = (*before.history, report)
         measured = [_measured(one.score, self.config.newbob.measure) for one in history]
@@ -278,6 +293,8 @@ class _Run:
         self._save(weights if newbob.num_epochs in self.progress.kept else None)
 
     def _save(self, epoch: dict[str, Tensor] | None = None) -> None:
+        if not is_first():
+            return
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         memory = {f"optimiser.{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
         self.store.save(self.progress, {**weights, **memory}, epoch)
@@ -306,7 +323,7 @@ def _measured(score: FrameScore, measure: Measure) -> float:
 def _identity(network: AcousticNetwork, task: Task[Any], config: TrainingConfig, seed: int) -> dict[str, Any]:
     """What must be the same for a run to be the same run."""
     settings = plain(config)
-    for name in ("checkpoint_minutes", "sequences", "batch_size", "label_smoothing"):
+    for name in ("checkpoint_minutes", "device", "sequences", "batch_size", "label_smoothing"):
         settings.pop(name)  # the last three are the task's, where it knows them
     for name in _LATER:
         if settings[name] == getattr(TrainingConfig(), name):

@@ -15,6 +15,7 @@ from lhuc_asr.features.streams import number_of
 from lhuc_asr.training.prefetching import prefetched
 from lhuc_asr.training.seeds import Purpose, generator
 from lhuc_asr.training.sequence_data import Piece, SequenceData, cut
+from lhuc_asr.training.shares import ALL, Share
 
 NO_TARGET = -100
 """Stands in the targets where nothing is to be learnt: padding and context; torch's losses leave it out."""
@@ -165,9 +166,28 @@ class SequenceBatches:
         Raises:
             DataError: features of an utterance have another length than was told, or are not finite.
         """
-        planned = self.plan(epoch)[start:]
-        batches = (self._batch(pieces, epoch) for pieces in planned)
-        yield from prefetched(batches, ahead=self.config.num_prefetched)
+        yield from filter(None, self.shares(epoch, start=start))
+
+    def shares(self, epoch: int, *, start: int = 0, share: Share = ALL) -> Iterator[SequenceBatch | None]:
+        """What one of several processes takes of the minibatches of an epoch, each divided by length.
+
+        Args:
+            epoch: which, from 0.
+            start: how many minibatches to leave out, because they were done before.
+            share: of the process.
+
+        Returns:
+            One for each minibatch; None where there are fewer pieces than processes, and none for this one.
+
+        Raises:
+            DataError: features of an utterance have another length than was told, or are not finite.
+        """
+        planned = [_taken(pieces, share) for pieces in self.plan(epoch)[start:]]
+        made = prefetched(
+            (self._batch(pieces, epoch) for pieces in planned if pieces), ahead=self.config.num_prefetched
+        )
+        for pieces in planned:
+            yield next(made) if pieces else None
 
     def _bucket(self, piece: Piece) -> int:
         return math.floor(math.log(piece.num_frames) / math.log(self.config.bucket_ratio))
@@ -201,6 +221,11 @@ class SequenceBatches:
         if self.augment is None:
             return feats
         return self.augment(feats, generator(self.seed, Purpose.augmentation, epoch, number_of(piece.key)))
+
+
+def _taken(pieces: tuple[Piece, ...], share: Share) -> tuple[Piece, ...]:
+    """The part of a minibatch that a process takes."""
+    return tuple(pieces[index] for index in share.among([piece.num_frames for piece in pieces]))
 
 
 def _pieces(data: SequenceData, config: SequenceConfig, multiple: int) -> Iterator[Piece]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.training.evaluation import FrameScore
+from lhuc_asr.training.shares import ALL, Share
 
 Batch = TypeVar("Batch")
 
@@ -51,8 +52,8 @@ class Task(ABC, Generic[Batch]):
         """Minibatches of an epoch."""
 
     @abstractmethod
-    def batches(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The minibatches of an epoch, from a number on."""
+    def batches(self, epoch: int, *, start: int = 0, share: Share = ALL) -> Iterator[Batch | None]:
+        """A process's share of the minibatches of an epoch, from a number on; None where it has no part of one."""
 
     @abstractmethod
     def judge(self, network: AcousticNetwork, batch: Batch, arithmetic: Arithmetic) -> Judged:

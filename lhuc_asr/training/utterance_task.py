@@ -21,6 +21,7 @@ from lhuc_asr.training.sequence_batches import (
     SequenceConfig,
 )
 from lhuc_asr.training.sequence_data import SequenceData
+from lhuc_asr.training.shares import ALL, Share
 from lhuc_asr.training.task import Arithmetic, Judged, Task, plain
 
 _SHOWN = 5
@@ -79,9 +80,9 @@ class UtteranceTask(Task[SequenceBatch]):
             self._planned = {epoch: self.training.num_batches(epoch)}
         return self._planned[epoch]
 
-    def batches(self, epoch: int, *, start: int = 0) -> Iterator[SequenceBatch]:
-        """The minibatches of an epoch, prepared ahead."""
-        return self.training.epoch(epoch, start=start)
+    def batches(self, epoch: int, *, start: int = 0, share: Share = ALL) -> Iterator[SequenceBatch | None]:
+        """A process's share of the minibatches of an epoch, prepared ahead; None where it has no part of one."""
+        return self.training.shares(epoch, start=start, share=share)
 
     def judge(self, network: AcousticNetwork, batch: SequenceBatch, arithmetic: Arithmetic) -> Judged:
         """The criterion on one minibatch."""
