@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lhuc_asr.errors import ConfigError, ModelError
-from lhuc_asr.models.network import NetworkConfig, NetworkKind
+from lhuc_asr.models.network import NetworkConfig, NetworkKind, log_posteriors
 from lhuc_asr.models.splicing import lens_or_all
 from lhuc_asr.models.whole_utterances import WholeUtteranceNetwork
 
@@ -146,7 +146,7 @@ class Blstm(WholeUtteranceNetwork):
 
     def log_probs_of(self, h_BTH: Tensor) -> Tensor:
         """(B, T, H) units of the highest layer -> (B, T, V)."""
-        return torch.log_softmax(self.output(h_BTH), dim=-1)
+        return log_posteriors(self.output(h_BTH))
 
     def _draw_weights(self, generator: torch.Generator) -> None:
         for layer in self.lstms:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.network import NetworkConfig, NetworkKind
+from lhuc_asr.models.network import NetworkConfig, NetworkKind, log_posteriors
 from lhuc_asr.models.time_delay import FrameNorm
 from lhuc_asr.models.whole_utterances import WholeUtteranceNetwork
 
@@ -254,7 +254,7 @@ class Conformer(WholeUtteranceNetwork):
         x_BTD = self.dropout(x_BTD)
         for layer in self.layers:
             x_BTD = layer(x_BTD, lens_B)
-        return torch.log_softmax(self.output(x_BTD), dim=-1)
+        return log_posteriors(self.output(x_BTD))
 
 
 def sinusoids(x_BTD: Tensor) -> Tensor:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.models.network import AcousticNetwork, log_posteriors
 from lhuc_asr.models.splicing import lens_or_all, splice
 
 
@@ -115,7 +114,7 @@ class LayeredNetwork(AcousticNetwork):
     def _log_probs(self, h_NH: Tensor, *, from_layer: int) -> Tensor:
         for layer in self._layers[from_layer:]:
             h_NH = layer(h_NH)
-        return torch.log_softmax(self.output(h_NH), dim=-1)
+        return log_posteriors(self.output(h_NH))
 
     def _layer_index(self, module: str) -> int:
         if module not in self.split_points:

@@ -171,3 +171,8 @@ class AcousticNetwork(nn.Module, ABC):
     def _cannot_be_divided(self, module: str) -> ModelError:
         possible = ", ".join(self.split_points) or "nowhere"
         return ModelError(f"the network cannot be divided at {module!r}; possible: {possible}")
+
+
+def log_posteriors(logits: Tensor) -> Tensor:
+    """Log-softmax over the last dimension, in single precision or better also where products are of less."""
+    return torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError, ModelError
-from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.models.network import AcousticNetwork, log_posteriors
 from lhuc_asr.models.splicing import extend, lens_or_all
 
 
@@ -127,7 +127,7 @@ class TimeDelayNetwork(AcousticNetwork):
 
     def logits_to_log_probs(self, h_BHT: Tensor) -> Tensor:
         """(B, H, T) of the highest layer -> (B, T, V)."""
-        return torch.log_softmax(self.output(h_BHT).transpose(1, 2), dim=-1)
+        return log_posteriors(self.output(h_BHT).transpose(1, 2))
 
     def _log_probs(self, x_BDT: Tensor, lens_B: Tensor | None = None, *, from_layer: int = 0) -> Tensor:
         """From the input of a layer to the top; ``lens_B`` counts the true frames of that input."""
