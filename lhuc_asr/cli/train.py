@@ -13,7 +13,7 @@ from lhuc_asr.cli._speech import add_allow_commands
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
-    from lhuc_asr.system.build import BuildInputs
+    from lhuc_asr.system.build_settings import BuildInputs
     from lhuc_asr.system.model_directory import AcousticSystem
 
 
@@ -78,7 +78,7 @@ def _inputs(args: argparse.Namespace) -> BuildInputs:
     from lhuc_asr.errors import DataError
     from lhuc_asr.lang.lexicon import Lexicon
     from lhuc_asr.lang.text import read_sentences
-    from lhuc_asr.system.build import BuildInputs
+    from lhuc_asr.system.build_settings import BuildInputs
 
     if args.arpa is not None and not args.arpa.is_file():
         raise DataError(f"there is no language model '{args.arpa}'")

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.config.schema import Config
-from lhuc_asr.system.build import BuildSettings
+from lhuc_asr.system.build_settings import BuildSettings
 
 
 def build_settings(config: Config) -> BuildSettings:

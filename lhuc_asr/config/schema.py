@@ -20,7 +20,7 @@ from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.models.network import NetworkConfig
 from lhuc_asr.parallel import num_cores
-from lhuc_asr.system.build import BuildConfig
+from lhuc_asr.system.build_settings import BuildConfig
 from lhuc_asr.training.criteria import CriterionConfig
 from lhuc_asr.training.loop import TrainingConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -53,6 +53,10 @@ class CriterionConfig:
             raise ConfigError(f"criterion.smoothing must be 0 or more, got {self.smoothing}")
         if self.tolerance < 0:
             raise ConfigError(f"criterion.tolerance must be 0 frames or more, got {self.tolerance}")
+
+    def relevant(self) -> dict[str, Any]:
+        """The settings that matter, so that a model need not be trained again when another criterion gets more."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class Criterion(ABC):

@@ -13,7 +13,8 @@ from lhuc_asr.data.audio import write_audio
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError
 from lhuc_asr.lang.lexicon import Lexicon
-from lhuc_asr.system.build import BuildConfig, BuildInputs, build_system
+from lhuc_asr.system.build import build_system
+from lhuc_asr.system.build_settings import BuildConfig, BuildInputs
 
 LEXICON = Lexicon({"A": (("AH",),), "LONG": (("L", "AO", "NG") * 30,)})
 SETTINGS = build_settings(compose(["model=dnn_tiny", "gmm.mono_iterations=1", "gmm.triphone_iterations=1"]))

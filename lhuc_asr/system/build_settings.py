@@ -1,0 +1,104 @@
+"""What a model is built from, and all settings that lead to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lhuc_asr.data.manifest import Manifest
+from lhuc_asr.decoding.wfst import DecodingConfig
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.features.augmentation import AugmentationConfig
+from lhuc_asr.features.perturbation import PerturbationConfig
+from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.hmm.chain import ChainConfig
+from lhuc_asr.hmm.flat_start import GmmConfig
+from lhuc_asr.hmm.graph import GraphConfig
+from lhuc_asr.lang.kneser_ney import LmConfig
+from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.models.network import NetworkConfig
+from lhuc_asr.training.criteria import CriterionConfig, CriterionKind
+from lhuc_asr.training.loop import TrainingConfig
+
+
+@dataclass(kw_only=True, slots=True)
+class BuildConfig:
+    """How the stages follow each other.
+
+    Attributes:
+        num_realignments: how often the network aligns the speech anew and another one is trained on that.
+        valid_fraction: share of the speakers that are held out of training to steer it.
+    """
+
+    num_realignments: int = 0
+    valid_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.num_realignments < 0:
+            raise ConfigError(f"build.num_realignments must be 0 or more, got {self.num_realignments}")
+        if not 0 < self.valid_fraction < 1:
+            raise ConfigError(f"build.valid_fraction must lie between 0 and 1, got {self.valid_fraction}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """All settings that lead to a speaker-independent model.
+
+    Attributes:
+        features: what the network sees.
+        gmm_features: what the GMM sees that makes the first alignments.
+        lm: of the language model, where none is given.
+        gmm: of the flat start and the tied states.
+        graph: of the decoding graph.
+        chain: of the tied states of networks with fewer outputs than frames, or trained with LF-MMI.
+        model: of the network.
+        criterion: what it is judged by.
+        training: of its training.
+        perturbation: of the speech that it is trained on.
+        augmentation: of its training data.
+        decoding: of the search; tuned afterwards.
+        build: how the stages follow each other.
+    """
+
+    features: FeatureConfig
+    gmm_features: FeatureConfig
+    lm: LmConfig
+    gmm: GmmConfig
+    graph: GraphConfig
+    chain: ChainConfig
+    model: NetworkConfig
+    criterion: CriterionConfig
+    training: TrainingConfig
+    perturbation: PerturbationConfig
+    augmentation: AugmentationConfig
+    decoding: DecodingConfig
+    build: BuildConfig
+
+    def __post_init__(self) -> None:
+        if self.build.num_realignments and self.has_chain:
+            raise ConfigError(
+                "build.num_realignments needs an output for every frame and criterion=cross_entropy; "
+                f"found {self.criterion.kind.name} and a network that sub-samples by {self.model.outputs_every}"
+            )
+
+    @property
+    def has_chain(self) -> bool:
+        """Whether phones have one state, as outputs for every third frame, and LF-MMI, ask for."""
+        return self.criterion.kind is CriterionKind.lfmmi or self.model.outputs_every > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildInputs:
+    """What a model is built from.
+
+    Attributes:
+        manifest: transcribed speech of many speakers.
+        lexicon: pronunciations of its words, and of all others that shall be recognised.
+        sentences: text for the language model; None takes the transcripts.
+        arpa: a language model that is used as it is, instead of estimating one.
+    """
+
+    manifest: Manifest
+    lexicon: Lexicon
+    sentences: tuple[str, ...] | None = None
+    arpa: Path | None = None

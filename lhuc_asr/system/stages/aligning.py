@@ -1,0 +1,131 @@
+"""Which state every frame belongs to: by a GMM from a flat start, later by the network itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lhuc_asr.errors import AlignmentError
+from lhuc_asr.hmm.alignment import AlignmentSet, ForcedAligner
+from lhuc_asr.hmm.chain import chain_hmm
+from lhuc_asr.hmm.flat_start import GmmSystem, train_gmm
+from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.parallel import one_thread
+from lhuc_asr.progress import track
+from lhuc_asr.system.stage import run_once
+from lhuc_asr.system.stages.workplace import Workplace
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedSpeech:
+    """The training speech frame by frame.
+
+    Attributes:
+        alignments: of the original utterances.
+        aligner: the model whose transition ids they are.
+        hmm: the model whose tied states the network learns.
+        key: of the stage that gave ``hmm``.
+    """
+
+    alignments: AlignmentSet
+    aligner: HmmModel
+    hmm: HmmModel
+    key: str
+
+
+def align_by_gmm(place: Workplace) -> AlignedSpeech:
+    """Flat start, tied states, alignments; where the network needs one state a phone, such a model besides."""
+    directory, feats, settings = place.work / "gmm", place.gmm_feats, place.settings
+
+    def make(target: Path) -> None:
+        transcripts = place.inputs.manifest.transcripts
+        system = train_gmm(feats, transcripts, place.inputs.lexicon, settings.gmm, num_jobs=place.num_jobs)
+        system.save(target)
+
+    inputs = [place.data_key, place.words_key, settings.gmm, settings.gmm_features, place.seed]
+    key = run_once(directory, inputs, make)
+    system = GmmSystem.load(directory)
+    note_alignments(place, "gmm", system.alignments)
+    aligned = AlignedSpeech(system.alignments, system.hmm, system.hmm, key)
+    return _with_one_state_a_phone(place, aligned) if settings.has_chain else aligned
+
+
+def _with_one_state_a_phone(place: Workplace, aligned: AlignedSpeech) -> AlignedSpeech:
+    """Tied states for fewer outputs than frames, and for LF-MMI."""
+    directory = place.work / "chain"
+
+    def make(target: Path) -> None:
+        feats, alignments = place.gmm_feats, aligned.alignments.alignments
+        items = ((feats[name], path) for name, path in alignments.items())
+        chain_hmm(aligned.aligner, items, place.settings.chain).save(target / "hmm.json")
+
+    key = run_once(directory, [aligned.key, place.settings.chain], make)
+    return AlignedSpeech(aligned.alignments, aligned.aligner, HmmModel.load(directory / "hmm.json"), key)
+
+
+def realign(
+    place: Workplace, aligned: AlignedSpeech, network: AcousticNetwork, log_prior: Tensor, name: str, *, key: str
+) -> AlignedSpeech:
+    """Align the original speech with the network that was trained last.
+
+    Args:
+        place: where the model is built.
+        aligned: the alignments that the network learnt from.
+        network: with an output for every frame.
+        log_prior: (V,) of the tied states.
+        name: of this round.
+        key: of the stage that trained the network.
+    """
+    directory = place.work / f"alignments-{name}"
+
+    def make(target: Path) -> None:
+        aligner = ForcedAligner(aligned.hmm, place.inputs.lexicon)
+        originals = [utterance.id for utterance in place.speech.as_recorded(place.inputs.manifest)]
+        feats = {name: place.speech.feats[name] for name in originals}
+        log_likes = _log_likes(network, log_prior, feats, num_jobs=place.num_jobs)
+        items = track(log_likes, f"realigning, round {name}", total=len(feats))
+        aligner.align_all(items, place.inputs.manifest.transcripts, num_jobs=place.num_jobs).save(target)
+
+    run_once(directory, key, make)
+    realigned = AlignmentSet.load(directory)
+    note_alignments(place, f"realignment-{name}", realigned)
+    return AlignedSpeech(realigned, aligned.aligner, aligned.hmm, aligned.key)
+
+
+def note_alignments(place: Workplace, name: str, alignments: AlignmentSet) -> None:
+    """Tell how many utterances could not be aligned.
+
+    Raises:
+        AlignmentError: these are more than half of them.
+    """
+    num_failed = len(alignments.failed)
+    total = num_failed + len(alignments.alignments)
+    share = num_failed / max(total, 1)
+    place.facts[name] = {
+        "failed_alignments": num_failed,
+        "failed_share": round(share, 5),
+        "log_like_per_frame": round(alignments.log_like_per_frame, 4),
+    }
+    logger.info("%s: %d of %d alignments failed (%.2f %%)", name, num_failed, total, 100 * share)
+    if share > 0.5:
+        example, reason = next(iter(alignments.failed.items()))
+        raise AlignmentError(f"{num_failed} of {total} utterances cannot be aligned, such as {example!r}: {reason}")
+
+
+def _log_likes(
+    network: AcousticNetwork, log_prior: Tensor, feats: Mapping[str, NDArray[np.float32]], *, num_jobs: int
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for utterance, matrix in feats.items():
+        with one_thread(when=num_jobs > 1), torch.inference_mode():
+            log_likes = (network(torch.from_numpy(matrix)[None])[0] - log_prior).numpy()
+        yield utterance, log_likes

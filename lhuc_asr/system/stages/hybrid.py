@@ -1,0 +1,77 @@
+"""Networks that learn tied states from aligned speech, by cross-entropy or LF-MMI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.hmm.graph import build_graph
+from lhuc_asr.hmm.stretching import stretch_all
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.system.lessons import Lessons, make_task, tied_states
+from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_gmm, realign
+from lhuc_asr.system.stages.learning import Learnt, Trained, augmentation, train_network
+from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.training.criteria import CriterionKind
+from lhuc_asr.training.priors import log_state_priors
+from lhuc_asr.training.task import Task
+
+
+def learn_tied_states(place: Workplace) -> Learnt:
+    """Align by a GMM, train the network; align with it and train another one as often as is asked for."""
+    settings, lexicon = place.settings, place.inputs.lexicon
+    aligned = align_by_gmm(place)
+    trained = _train(place, aligned)
+    for number in range(1, settings.build.num_realignments + 1):
+        prior = _log_prior(place, aligned)
+        aligned = realign(place, aligned, trained.network, prior, str(number), key=trained.key)
+        trained = _train(place, aligned, number, previous=trained.key)
+    return Learnt(
+        network=trained.network,
+        log_prior=_log_prior(place, aligned),
+        hmm=aligned.hmm,
+        lexicon=lexicon,
+        graph=lambda lm: build_graph(aligned.hmm, lexicon, lm, settings.graph),
+        key=trained.key,
+    )
+
+
+def _train(place: Workplace, aligned: AlignedSpeech, number: int = 0, *, previous: str = "") -> Trained:
+    settings = place.settings
+
+    def task(network: AcousticNetwork) -> Task[Any]:
+        return make_task(
+            lessons(place, aligned),
+            network,
+            settings.criterion,
+            settings.training,
+            seed=place.seed,
+            augment=augmentation(place),
+        )
+
+    return train_network(place, aligned.hmm.num_pdfs, task, keys=[aligned.key, previous], name=f"network-{number}")
+
+
+def lessons(place: Workplace, aligned: AlignedSpeech) -> Lessons:
+    """The speech with its alignments, which what was made from it takes over."""
+    speech = place.speech
+    carried = stretch_all(aligned.alignments, speech.source, speech.num_frames).alignments
+    return Lessons(
+        speech=speech,
+        alignments=carried,
+        aligner=aligned.aligner,
+        hmm=aligned.hmm,
+        training=[name for name in place.training_ids if name in carried],
+        validation=[name for name in place.validation_ids if name in carried],
+    )
+
+
+def _log_prior(place: Workplace, aligned: AlignedSpeech) -> Tensor:
+    """(V,) what is taken from the network's log-probabilities; LF-MMI has learnt scores that need no priors."""
+    hmm = aligned.hmm
+    if place.settings.criterion.kind is CriterionKind.lfmmi:
+        return torch.zeros(hmm.num_pdfs)
+    paths = aligned.alignments.alignments.values()
+    return log_state_priors((tied_states(path, aligned.aligner, hmm) for path in paths), hmm.num_pdfs)

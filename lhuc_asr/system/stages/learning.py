@@ -1,0 +1,109 @@
+"""The network: trained once for its task, taken from disk ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lhuc_asr.features.augmentation import Augmentation
+from lhuc_asr.files import write_json
+from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.lang.arpa import ArpaModel
+from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.models.kinds import build_network
+from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.models.weights import load_weights
+from lhuc_asr.system.stage import run_once
+from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.tensors import load_tensors, save_tensors
+from lhuc_asr.training.loop import train
+from lhuc_asr.training.task import Task
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Learnt:
+    """What learning gave, for the model directory.
+
+    Attributes:
+        network: in evaluation mode.
+        log_prior: (V,) what is taken from its log-probabilities.
+        hmm: states and transitions.
+        lexicon: words as the decoding graph spells them.
+        graph: makes the decoding graph for a language model.
+        key: of the stage that trained the network.
+    """
+
+    network: AcousticNetwork
+    log_prior: Tensor
+    hmm: HmmModel
+    lexicon: Lexicon
+    graph: Callable[[ArpaModel], Any]
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network, and the key of the stage that trained it."""
+
+    network: AcousticNetwork
+    key: str
+
+
+def train_network(
+    place: Workplace,
+    num_outputs: int,
+    make_task: Callable[[AcousticNetwork], Task[Any]],
+    *,
+    keys: Sequence[Any],
+    name: str = "network-0",
+    begin: AcousticNetwork | None = None,
+) -> Trained:
+    """Train a network; held-out speakers steer the schedule.
+
+    Args:
+        place: where the model is built.
+        num_outputs: tied states or labels.
+        make_task: what the network is to learn; not called where it has been trained before.
+        keys: of what the task is made from, beside the speech.
+        name: of the stage.
+        begin: a network of the same shape whose weights it begins with; None draws them.
+    """
+    settings, directory = place.settings, place.work / name
+    network = build_network(settings.model, settings.features.dim, num_outputs, seed=place.seed)
+    if begin is not None:
+        load_weights(network, begin.state_dict(), source="the network to begin with")
+
+    def make(target: Path) -> None:
+        report = train(network, make_task(network), settings.training, target / "training", seed=place.seed)
+        save_tensors(network.state_dict(), target / "network.safetensors")
+        write_json(target / "history.json", [_rounded(epoch) for epoch in report.history])
+
+    inputs = [*keys, place.speech.key, settings.features, settings.model, settings.training]
+    inputs += [settings.criterion.relevant(), settings.augmentation, settings.build.valid_fraction, place.seed]
+    key = run_once(directory, inputs, make)
+    weights = directory / "network.safetensors"
+    load_weights(network, load_tensors(weights), source=str(weights))
+    return Trained(network.eval(), key)
+
+
+def augmentation(place: Workplace) -> Augmentation | None:
+    """What varies the features in training, if anything does."""
+    settings = place.settings
+    if not settings.augmentation.is_active:
+        return None
+    fbank = settings.features.fbank
+    return Augmentation(
+        settings.augmentation,
+        num_mel_bins=fbank.num_mel_bins,
+        sampling_rate=settings.features.sampling_rate,
+        low_freq=fbank.low_freq,
+        high_freq=fbank.high_freq,
+    )
+
+
+def _rounded(epoch: Any) -> dict[str, float]:
+    return {name: round(value, 5) for name, value in asdict(epoch).items()}

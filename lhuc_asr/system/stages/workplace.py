@@ -1,0 +1,85 @@
+"""What every stage needs: the speech, the settings, a place for results, and what was found on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lhuc_asr.data.splits import HeldOut, hold_out_speakers
+from lhuc_asr.features.cmvn import NormalisedFeatures
+from lhuc_asr.system.build_settings import BuildInputs, BuildSettings
+from lhuc_asr.system.corpus import corpus_feats, source_key
+from lhuc_asr.system.training_speech import TrainingSpeech, training_feats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Workplace:
+    """Where a model is built.
+
+    Attributes:
+        inputs: speech and words.
+        settings: all of them.
+        work: every stage has a directory below this one.
+        seed: where all random choices begin.
+        num_jobs: processes.
+        facts: what the stages found, for ``build.json``.
+    """
+
+    inputs: BuildInputs
+    settings: BuildSettings
+    work: Path
+    seed: int = 0
+    num_jobs: int = 1
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def data_key(self) -> dict[str, Any]:
+        """Changes when speech, transcripts or speakers do."""
+        manifest = self.inputs.manifest
+        return {
+            "audio": source_key(manifest),
+            "transcripts": manifest.transcripts,
+            "speakers": manifest.speaker_of,
+        }
+
+    @cached_property
+    def words_key(self) -> dict[str, Any]:
+        """Changes when the lexicon does."""
+        lexicon = self.inputs.lexicon
+        return {word: lexicon.pronunciations_of(word) for word in lexicon.words}
+
+    @cached_property
+    def gmm_feats(self) -> NormalisedFeatures:
+        """What the GMM sees of the original speech."""
+        return corpus_feats(
+            self.inputs.manifest, self.settings.gmm_features, self.work / "gmm_features", num_jobs=self.num_jobs
+        )
+
+    @cached_property
+    def speech(self) -> TrainingSpeech:
+        """What the network sees: the original speech and what was made from it."""
+        return training_feats(
+            self.inputs.manifest,
+            self.settings.features,
+            self.settings.perturbation,
+            self.work / "features",
+            seed=self.seed,
+            num_jobs=self.num_jobs,
+        )
+
+    @cached_property
+    def parts(self) -> HeldOut:
+        """Speakers to learn from, and speakers who steer the schedule."""
+        return hold_out_speakers(self.inputs.manifest, fraction=self.settings.build.valid_fraction, seed=self.seed)
+
+    @cached_property
+    def training_ids(self) -> list[str]:
+        """Utterances to learn from, as they are and perturbed."""
+        return [utterance.id for utterance in self.speech.made_from(self.parts.kept)]
+
+    @cached_property
+    def validation_ids(self) -> list[str]:
+        """Utterances of the held-out speakers, as they are."""
+        return [utterance.id for utterance in self.speech.as_recorded(self.parts.held_out)]
