@@ -21,6 +21,7 @@ from lhuc_asr.features.cmvn import NormalisedFeatures
 from lhuc_asr.features.extraction import extract
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.files import read_json, write_json
+from lhuc_asr.training.distributed import first_alone
 from lhuc_asr.units import Hertz, Seconds
 
 logger = logging.getLogger(__name__)
@@ -47,14 +48,15 @@ def corpus_feats(
         DataError: an utterance is too short for one frame.
     """
     utterance_of = {utterance.id: utterance for utterance in manifest}
-    store = extract(
-        list(utterance_of),
-        lambda utterance: read_samples(utterance_of[utterance], config.sampling_rate),
-        config,
-        directory,
-        source_key=source_key(manifest),
-        num_jobs=num_jobs,
-    )
+    with first_alone():
+        store = extract(
+            list(utterance_of),
+            lambda utterance: read_samples(utterance_of[utterance], config.sampling_rate),
+            config,
+            directory,
+            source_key=source_key(manifest),
+            num_jobs=num_jobs,
+        )
     return NormalisedFeatures(store, manifest.speaker_of, config.cmvn)
 
 

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lhuc_asr.files import read_json, write_json
 from lhuc_asr.parallel import peak_memory_gb
 from lhuc_asr.system.settings import canonical, to_plain
+from lhuc_asr.training.distributed import by_first, first_alone, is_first, wait_for_all
 from lhuc_asr.units import Seconds
 
 _DONE = "stage.json"
@@ -22,27 +24,44 @@ logger = logging.getLogger(__name__)
 
 
 def run_once(
-    directory: Path, inputs: Any, make: Callable[[Path], None], *, is_whole: Callable[[], bool] = lambda: True
+    directory: Path,
+    inputs: Any,
+    make: Callable[[Path], None],
+    *,
+    is_whole: Callable[[], bool] = lambda: True,
+    together: bool = False,
 ) -> str:
     """Run a stage unless it was run with the same inputs.
 
     A stage that was broken off is called again with what it left, so it may go on from there; one that was finished
-    with other inputs begins with an empty directory.
+    with other inputs begins with an empty directory. Of several processes the first runs it while the others wait.
 
     Args:
         directory: where the stage puts its results; belongs to this stage alone.
         inputs: everything that the results depend on: settings, ids, keys of the stages before.
         make: does the work; called with ``directory``.
         is_whole: whether results that lie elsewhere are still there.
+        together: several processes do this work together; what all but the first write is thrown away.
 
     Returns:
         The key of the stage, for the inputs of the stages that build on it.
     """
     key = hashlib.sha256(canonical(to_plain(inputs)).encode()).hexdigest()
+    with first_alone(when=not together):
+        if by_first(lambda: _key_of(directory) == key and is_whole()):
+            logger.info("%s: up to date", directory.name)
+        elif together and not is_first():
+            with TemporaryDirectory() as scratch:
+                make(Path(scratch))
+        else:
+            _make(directory, key, make)
+        if together:
+            wait_for_all()
+    return key
+
+
+def _make(directory: Path, key: str, make: Callable[[Path], None]) -> None:
     before = _key_of(directory)
-    if before == key and is_whole():
-        logger.info("%s: up to date", directory.name)
-        return key
     (directory / _DONE).unlink(missing_ok=True)
     if before not in (None, key):
         shutil.rmtree(directory)
@@ -52,7 +71,6 @@ def run_once(
     page = {"key": key, "seconds": round(seconds, 1), "peak_memory_gb": round(peak_memory_gb(), 2)}
     write_json(directory / _DONE, page)
     logger.info("%s: done in %.0f s", directory.name, seconds)
-    return key
 
 
 @dataclass(frozen=True)

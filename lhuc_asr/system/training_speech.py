@@ -16,6 +16,7 @@ from lhuc_asr.features.perturbation import PerturbationConfig, PerturbedCorpus
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.store import FeatureStore
 from lhuc_asr.system.corpus import corpus_feats, read_samples, source_key
+from lhuc_asr.training.distributed import first_alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +127,15 @@ def _perturbed_speech(
     corpus: PerturbedCorpus, config: FeatureConfig, directory: Path, *, num_jobs: int
 ) -> TrainingSpeech:
     names, described = [utterance.id for utterance in corpus.manifest], f"{_described(corpus.manifest)}\n{corpus.key}"
-    store = extract_by(
-        lambda utterance: corpus.feats(utterance, config),
-        names,
-        config,
-        directory,
-        source_key=described,
-        num_jobs=num_jobs,
-    )
+    with first_alone():
+        store = extract_by(
+            lambda utterance: corpus.feats(utterance, config),
+            names,
+            config,
+            directory,
+            source_key=described,
+            num_jobs=num_jobs,
+        )
     return TrainingSpeech(
         manifest=corpus.manifest,
         feats=NormalisedFeatures(store, corpus.manifest.speaker_of, config.cmvn),

@@ -99,13 +99,16 @@ _is_apart = False
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
+def first_alone(*, when: bool = True) -> Iterator[None]:
     """Let the first process through the block while the others wait; when they go through it, they find it done.
 
     Inside, nobody waits for anybody: a block within is gone through as if the process were alone.
+
+    Args:
+        when: false lets all through at once.
     """
     global _is_apart
-    if _is_apart or not dist.is_initialized():
+    if not when or _is_apart or not dist.is_initialized():
         yield
         return
     if not is_first():
@@ -116,7 +119,7 @@ def first_alone() -> Iterator[None]:
     finally:
         _is_apart = False
     if is_first():
-        wait_for_all()
+        wait_for_all()  # and not where the block failed: then the others hear that this process has ended
 
 
 def by_first(make: Callable[[], Value]) -> Value:
@@ -149,7 +152,7 @@ def add_up(values: Tensor) -> None:
     Raises:
         WorkerError: another process has ended.
     """
-    if dist.is_initialized():
+    if dist.is_initialized() and not _is_apart:
         with _together():
             dist.all_reduce(values)
 

@@ -53,7 +53,7 @@ def started(directory: Path, *scenarios: str, processes: int = 2) -> list[subpro
 
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit codes and what was said."""
-    said = [process.communicate(timeout=120)[1] for process in processes]
+    said = [process.communicate(timeout=250)[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 
 
@@ -61,7 +61,7 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes gave."""
     directory = tmp_path_factory.mktemp("together")
-    results = ended(started(directory, *CURVES))
+    results = ended(started(directory, *CURVES, "stages"))
     assert [code for code, _ in results] == [0, 0], results
     return directory
 
@@ -97,6 +97,12 @@ def test_all_processes_have_the_same_weights(together: Path, scenario: str) -> N
 def test_only_the_first_process_writes(together: Path) -> None:
     assert len(list((together / "dnn" / "tensorboard").iterdir())) == 1
     assert len(list((together / "dnn").glob("last-*"))) == 1
+
+
+def test_stages_are_made_by_the_first_process_or_by_all_together(together: Path) -> None:
+    trained, again = (load_tensors(together / f"{name}-1.safetensors") for name in ("dnn", "stages"))
+    assert all(torch.equal(trained[name], again[name]) for name in trained)
+    assert sorted(path.name for path in (together / "stages").iterdir()) == ["alone", "of_all"]
 
 
 def test_killed_processes_are_resumed_with_the_same_bits(together: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from lhuc_asr.errors import LhucError
-from lhuc_asr.files import write_json
+from lhuc_asr.files import read_json, write_json
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
-from lhuc_asr.tensors import save_tensors
+from lhuc_asr.system.stage import run_once
+from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.criteria import StateCrossEntropy
 from lhuc_asr.training.distributed import is_first, joined, own_share
 from lhuc_asr.training.loop import TrainingReport, train
@@ -85,6 +86,26 @@ def slow(directory: Path) -> Trained:
     return network, toy_train(directory, network, augment=waiting)
 
 
+def stages(directory: Path) -> Trained:
+    """A stage of the first process, with one inside it, then one of all processes; then all of it once more."""
+
+    def alone(target: Path) -> None:
+        run_once(target / "inner", [], lambda inner: write_json(inner / "made.json", own_share().number))
+        time.sleep(0.2)  # so that processes that did not wait would come too early
+
+    def of_all(target: Path) -> None:
+        network, _ = dnn(target)
+        save_tensors(network.state_dict(), target / "network.safetensors")
+
+    for _ in range(2):
+        run_once(directory / "alone", [], alone)
+        assert read_json(directory / "alone" / "inner" / "made.json") == 0
+        run_once(directory / "of_all", [], of_all, together=True)
+    network = toy_network(dropout=0.0)
+    network.load_state_dict(load_tensors(directory / "of_all" / "network.safetensors"))
+    return network, TrainingReport(history=(), best_epoch=0, seconds=0.0)
+
+
 def broken(directory: Path) -> Trained:
     """The second process finds something that is no number."""
 
@@ -96,7 +117,7 @@ def broken(directory: Path) -> Trained:
 
 
 SCENARIOS: dict[str, Callable[[Path], Trained]] = {
-    function.__name__: function for function in (dnn, accumulated, noisy, tdnn, normalised, slow, broken)
+    function.__name__: function for function in (dnn, accumulated, noisy, tdnn, normalised, stages, slow, broken)
 }
 
 
