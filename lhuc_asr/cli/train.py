@@ -22,7 +22,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "train",
         "Train a speaker-independent hybrid model: features, flat start, tied states, network, decoding graph. "
-        "A run that was broken off goes on where it stopped.",
+        "A run that was broken off goes on where it stopped. Several processes share the training of the network "
+        "when torchrun starts the command.",
     )
     parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="transcribed speech to train on")
     parser.add_argument(
@@ -59,13 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lhuc_asr.config.build import build_settings
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.system.build import build_system
+    from lhuc_asr.training.distributed import joined
 
     inputs = _inputs(args)
     dev = _dev(args)
-    write_provenance(args.out, config, args.overrides)
-    system = build_system(
-        inputs, build_settings(config), args.out, seed=config.runtime.seed, num_jobs=config.runtime.jobs
-    )
+    with joined() as share:
+        if share.number == 0:
+            write_provenance(args.out, config, args.overrides)
+        system = build_system(
+            inputs, build_settings(config), args.out, seed=config.runtime.seed, num_jobs=config.runtime.jobs
+        )
+    if share.number > 0:  # what remains is done by the first process
+        return OK
     if dev is not None:
         system = _tune(system, dev, args, config)
         _calibrate(system, dev, args, config)

@@ -84,7 +84,7 @@ def train_network(
 
     inputs = [*keys, place.speech.key, settings.features, settings.model, settings.training]
     inputs += [settings.criterion.relevant(), settings.augmentation, settings.build.valid_fraction, place.seed]
-    key = run_once(directory, inputs, make)
+    key = run_once(directory, inputs, make, together=True)
     weights = directory / "network.safetensors"
     load_weights(network, load_tensors(weights), source=str(weights))
     return Trained(network.eval(), key)
