@@ -203,7 +203,7 @@ def test_an_objective_that_is_no_number_names_the_utterances_and_keeps_the_check
     healthy = toy_tdnnf(ALIGNER.num_pdfs)
     resumed = task_of(speech, StateCrossEntropy(), config=SequenceConfig(max_utterances=1))
     read: list[str] = []
-    resumed.batches, batches = lambda epoch, *, start=0: _noted(read, batches(epoch, start=start)), resumed.batches  # type: ignore[method-assign]
+    resumed.batches, batches = lambda epoch, **options: _noted(read, batches(epoch, **options)), resumed.batches  # type: ignore[method-assign]
     train(healthy, resumed, CONFIG, tmp_path)
     assert read[0] == names[3], "it went on after the last minibatch that was learnt from"
 
