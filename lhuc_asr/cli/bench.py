@@ -1,4 +1,4 @@
-"""lhuc-bench: what adapters cost on this machine and how fast speakers are adapted to; how fast a profile store is."""
+"""lhuc-bench: what adapters cost on this machine, how fast adaptation is; stores of profiles; training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, par
 
 _KINDS = ("folder", "sqlite")
 _NETS = ("dnn_4x512", "dnn_6x2048", "conformer")
+_TRAINED = ("dnn", "tdnn", "tdnnf")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,7 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
         "bench",
         "Measure. `lhuc-bench adapter`: the cost of adapters and banks of speakers in recognition, and the speed of "
         "adaptation, beside PEFT and beside the bare matrix products. `lhuc-bench store`: stores of very many "
-        "profiles. `lhuc-bench adapter --help` and `lhuc-bench store --help` tell more.",
+        "profiles. `lhuc-bench training`: the training loop beside the barest one. `lhuc-bench adapter --help` "
+        "and so on tell more.",
     )
     parser.add_argument("what", choices=sorted(_BENCHMARKS), help="what is measured")
     return parser
@@ -74,6 +76,28 @@ def store_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--profiles", metavar="N", type=_positive, default=100_000, help="default: 100000")
     parser.add_argument("--gets", metavar="N", type=_positive, default=5000, help="default: 5000")
+    return parser
+
+
+def training_parser() -> argparse.ArgumentParser:
+    """The command line of ``lhuc-bench training``."""
+    parser = command_parser(
+        "bench training",
+        "Train networks on random numbers for one epoch, with our loop and with the barest loop on the same "
+        "minibatches; the two take turns.",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where training.json goes")
+    parser.add_argument(
+        "--models", metavar="NET", nargs="+", default=list(_TRAINED), choices=_TRAINED, help=", ".join(_TRAINED)
+    )
+    parser.add_argument("--threads", metavar="N", type=_positive, default=1, help="threads; default: 1")
+    parser.add_argument(
+        "--seconds", metavar="S", type=_positive, default=60, help="time for each net, at least 5 rounds; default: 60"
+    )
+    parser.add_argument(
+        "--minibatches", metavar="N", type=_positive, default=100, help="of the epoch, about; default: 100"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
     return parser
 
 
@@ -152,4 +176,41 @@ def _store(argv: Sequence[str]) -> int:
     return OK
 
 
-_BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {"adapter": _adapter, "store": _store}
+def _training(argv: Sequence[str]) -> int:
+    """Lhuc-bench training."""
+    args = parse_arguments(training_parser(), argv)
+    from dataclasses import asdict
+
+    from lhuc_asr.parallel import set_num_threads
+
+    set_num_threads(args.threads)
+    import torch
+
+    from lhuc_asr.bench.machine import describe_machine
+    from lhuc_asr.bench.timing import Rounds
+    from lhuc_asr.bench.training import NETWORKS, loop_text, measure_loop, write_loop_report
+    from lhuc_asr.config.provenance import commit
+
+    rounds = Rounds(seconds=0.0, fewest=2) if args.quick else Rounds(seconds=args.seconds)
+    measured = []
+    for name in args.models:
+        work = NETWORKS[name](num_batches=args.minibatches, quick=args.quick)
+        measured.append(measure_loop(work, rounds))
+        write_loop_report(
+            args.out / "training.json",
+            measured,
+            commit=commit(),
+            command=["lhuc-bench", "training", *argv],
+            machine=asdict(describe_machine(torch.device("cpu"))),
+            num_threads=args.threads,
+        )
+    print(loop_text(measured) + "\n(QUICK: tiny nets, the figures mean nothing)" * args.quick)
+    print(f"figures {args.out / 'training.json'}")
+    return OK
+
+
+_BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {
+    "adapter": _adapter,
+    "store": _store,
+    "training": _training,
+}

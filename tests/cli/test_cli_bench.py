@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lhuc_asr.cli.bench import adapter_parser, build_parser, main, store_parser
+from lhuc_asr.cli.bench import adapter_parser, build_parser, main, store_parser, training_parser
 from lhuc_asr.parallel import num_cores
 
 EVERYWHERE = {"-h", "--help", "--debug", "--version"}
@@ -21,6 +21,7 @@ EVERYWHERE = {"-h", "--help", "--debug", "--version"}
             {"--out", "--models", "--threads", "--device", "--seconds", "--bank", "--frames", "--quick"},
         ),
         (store_parser(), {"--out", "--kinds", "--profiles", "--gets"}),
+        (training_parser(), {"--out", "--models", "--threads", "--seconds", "--minibatches", "--quick"}),
     ],
 )
 def test_the_flags(parser, own):
@@ -50,6 +51,20 @@ def test_adapter(run, tmp_path):
     assert one["forward"]["largest_difference"] < 1e-5
     assert set(one["forward"]["figures"][2]["ratio"]) == {"median", "low", "high"}
     assert {figure["number_format"] for figure in one["updates"]["figures"]} <= {"float32", "bfloat16"}
+
+
+def test_training(run, tmp_path):
+    out = tmp_path / "bench"
+    code, printed, _ = run(main, ["training", "--quick", "--out", str(out), "--minibatches", "5"])
+    assert code == 0
+    assert "share" in printed and "QUICK" in printed
+    written = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert (written["format"], written["benchmark"], written["num_threads"]) == (1, "training", 1)
+    assert [one["name"] for one in written["measured"]] == ["dnn", "tdnn", "tdnnf"]
+    for one in written["measured"]:
+        assert one["num_batches"] >= 5 and one["num_rounds"] == 2
+        assert one["largest_difference"] < 1e-5
+        assert set(one["frames_per_second"]) == {"our loop", "bare loop"}
 
 
 def test_store(run, tmp_path):
