@@ -171,8 +171,8 @@ def frame_work(name: str, build: Callable[[], AcousticNetwork], *, num_batches: 
     """Single frames with their windows, 256 a minibatch."""
     feats, states = _speech(num_frames=256 * num_batches, longest=400)
     names = sorted(feats)
-    parts = [FrameData.gather(feats, states, some, context=context) for some in (names, names[:1])]
-    task = FrameTask(TrainingData(*parts))
+    learnt, held_out = (FrameData.gather(feats, states, some, context=context) for some in (names, names[:1]))
+    task = FrameTask(TrainingData(learnt, held_out))
 
     def objective(network: AcousticNetwork, batch: tuple[Tensor, Tensor]) -> Tensor:
         return F.nll_loss(network.forward_windows(batch[0]), batch[1])
@@ -184,8 +184,8 @@ def utterance_work(name: str, build: Callable[[], AcousticNetwork], *, num_batch
     """Whole utterances, so many frames a minibatch."""
     feats, states = _speech(num_frames=max_frames * num_batches, longest=min(400, max_frames))
     names = sorted(feats)
-    parts = [SequenceData.gather(feats, some, states) for some in (names, names[:1])]
-    task = UtteranceTask(*parts, StateCrossEntropy(), SequenceConfig(max_frames=max_frames))
+    learnt, held_out = (SequenceData.gather(feats, some, states) for some in (names, names[:1]))
+    task = UtteranceTask(learnt, held_out, StateCrossEntropy(), SequenceConfig(max_frames=max_frames))
 
     def objective(network: AcousticNetwork, batch: Any) -> Tensor:
         log_probs_BTV = network(batch.feats, batch.lens)
