@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._lattices import LatticeUse, add_lattice_flags, fit_calibration, lattice_use
@@ -15,7 +14,7 @@ from lhuc_asr.cli._model import open_model
 from lhuc_asr.cli._speech import add_speech, chosen_speech, usable_speech
 
 if TYPE_CHECKING:
-    from lhuc_asr.adaptation.recognise import KnownProfiles
+    from lhuc_asr.adaptation.known_profiles import KnownProfiles
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
     from lhuc_asr.decoding.hypothesis import Hypothesis
@@ -81,14 +80,9 @@ def _recognise(
     from lhuc_asr.decoding.lattice_store import remove_lattices, write_lattices
     from lhuc_asr.system.recognise import all_log_likes, recognise_all
 
-    adapters = {speaker: profile.adapter() for speaker, profile in known.profiles.items()}
-
-    def adapted(utterance: str) -> AbstractContextManager[Any]:
-        adapter = adapters.get(speech.manifest.speaker_of[utterance])
-        return adapter.attached(system.network) if adapter else nullcontext()
-
     remove_lattices(args.out)
     lattices: list[Lattice] = []
+    adapted = known.adapting(system.network, speech.manifest.speaker_of)
     items = all_log_likes(system, speech.feats, adapted=adapted, num_jobs=config.runtime.jobs)
     found = recognise_all(
         use.decoder(system),
@@ -113,7 +107,7 @@ def _write(out: Path, hypotheses: Mapping[str, Hypothesis]) -> None:
 
 def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[str, ...]) -> KnownProfiles:
     """Profiles of the chosen speakers; the speakers without one are told."""
-    from lhuc_asr.adaptation.recognise import KnownProfiles
+    from lhuc_asr.adaptation.known_profiles import KnownProfiles
 
     if args.profiles is None:
         return KnownProfiles(Path(), system.fingerprint)

@@ -67,8 +67,8 @@ class _Sweep:
 
     def check(self) -> None:
         """Refuse before any work what can be known to go wrong: no transcripts, unknown layers, foreign points."""
+        from lhuc_asr.adaptation.sites import proved_sites
         from lhuc_asr.errors import DataError
-        from lhuc_asr.lhuc.finding import choose_sites
         from lhuc_asr.scoring.sweep import check_source, read_points
 
         if missing := [utterance.id for utterance in self.manifest if utterance.transcript is None]:
@@ -76,8 +76,8 @@ class _Sweep:
                 f"a sweep counts errors, but {len(missing)} of {len(self.manifest)} utterances have no transcript, "
                 f"such as {missing[0]!r}"
             )
-        for point in self.points:
-            choose_sites(self.system.network, self.system.network.adaptation_sites, point.config.lhuc.layers)
+        for layers in {tuple(point.config.lhuc.layers): None for point in self.points}:
+            proved_sites(self.system.network, layers)
         check_source(self.args.out, read_points(self.args.out), self._source)
 
     @cached_property

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
 from lhuc_asr.adaptation.keys import AdaptationSettings
+from lhuc_asr.adaptation.known_profiles import KnownProfiles
 from lhuc_asr.adaptation.protocol import ProtocolConfig
-from lhuc_asr.adaptation.recognise import KnownProfiles, recognise
 from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.update import AdaptConfig, Supervision
@@ -32,6 +32,7 @@ from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.profiles.verification import ProfileVerifier
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
+from lhuc_asr.system.recognise import all_log_likes, decoder_of, recognise_all
 
 sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
 
@@ -145,7 +146,8 @@ def test_stopped_resumed_proved_and_used_again(system: AcousticSystem, tmp_path:
         assert verifier.verify(resumed).effect > 0
     speaker_of = {utterance.id: utterance.speaker for utterance in manifest}
     profiles = KnownProfiles.open(tmp_path / "parts" / "profiles", manifest.speakers, fingerprint=again.fingerprint)
-    found = recognise(again, feats, speaker_of, profiles.profiles, num_jobs=2)
+    items = all_log_likes(again, feats, adapted=profiles.adapting(again.network, speaker_of), num_jobs=2)
+    found = recognise_all(decoder_of(again), items, num_utterances=len(feats), num_jobs=2)
     texts = {name: hypothesis.text for result in whole for name, hypothesis in (result.second_pass or {}).items()}
     assert {name: hypothesis.text for name, hypothesis in found.hypotheses.items()} == texts
     assert found.speed.audio == pytest.approx(0.01 * sum(map(len, feats.values())), abs=0.021 * len(feats))

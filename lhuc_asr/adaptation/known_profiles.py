@@ -1,0 +1,71 @@
+"""Profiles of several speakers, with which each is recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lhuc_asr.errors import ProfileError
+from lhuc_asr.profiles.profile import Profile
+from lhuc_asr.profiles.store import ProfileStore
+
+
+@dataclass(frozen=True)
+class KnownProfiles:
+    """The profiles of several speakers from one store, all of one model.
+
+    Attributes:
+        path: of the store; the folder to which ``lhuc-adapt`` writes is one.
+        fingerprint: of the model.
+        profiles: speaker -> profile, of those who have one.
+    """
+
+    path: Path
+    fingerprint: str
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+
+    @staticmethod
+    def open(path: Path, speakers: tuple[str, ...], *, fingerprint: str) -> KnownProfiles:
+        """Load the profiles of these speakers, as far as there are any.
+
+        Raises:
+            ProfileError: there is no such store or not one profile of theirs in it, or a profile is damaged, of a newer
+                format, or of another model.
+        """
+        store = ProfileStore.open(path, fingerprint=fingerprint)
+        found = {speaker: store.get(speaker) for speaker in speakers if speaker in store}
+        store.close()
+        if not found:
+            inside = path / "profiles"
+            advice = f"; try '{inside}'" if inside.is_dir() else ""
+            names = ", ".join(map(repr, speakers[:3])) + (", ..." if len(speakers) > 3 else "")
+            raise ProfileError(f"'{path}' holds no profile of any speaker asked for ({names}){advice}")
+        return KnownProfiles(path, fingerprint, found)
+
+    def manifest(self) -> dict[str, str]:
+        """Speaker -> SHA-256 of the profile, of all that decides how the speaker is recognised."""
+        return {speaker: profile.sha256 for speaker, profile in self.profiles.items()}
+
+    def adapting(
+        self, network: nn.Module, speaker_of: Mapping[str, str]
+    ) -> Callable[[str], AbstractContextManager[Any]]:
+        """Gives each utterance the context in which its speaker's scales are attached to the network.
+
+        Utterances of speakers without a profile are computed by the network alone.
+
+        Args:
+            network: of the model.
+            speaker_of: utterance id -> speaker.
+        """
+        adapters = {speaker: profile.adapter() for speaker, profile in self.profiles.items()}
+
+        def attached(utterance: str) -> AbstractContextManager[Any]:
+            adapter = adapters.get(speaker_of[utterance])
+            return adapter.attached(network) if adapter else nullcontext()
+
+        return attached
