@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
-from lhuc_asr.adaptation.update import AdaptConfig, Supervision
+from lhuc_asr.adaptation.target_config import Supervision
+from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import sha256
 from lhuc_asr.lhuc.sites import LhucConfig
@@ -61,7 +63,13 @@ def search_key(system: AcousticSystem) -> str:
 
 
 def speaker_keys(
-    plan: SpeakerPlan, feats: Feats, transcripts: Mapping[str, str], settings: AdaptationSettings, search: str
+    plan: SpeakerPlan,
+    feats: Feats,
+    transcripts: Mapping[str, str],
+    settings: AdaptationSettings,
+    search: str,
+    *,
+    calibration: Calibration | None = None,
 ) -> SpeakerKeys:
     """Keys of a speaker's work; features count by content, so that other audio under the same ids is noticed.
 
@@ -71,6 +79,7 @@ def speaker_keys(
         transcripts: utterance id -> words; they count only where targets come from them.
         settings: of the adaptation.
         search: `search_key` of the model.
+        calibration: of confidences; it counts only where targets come with confidences of words.
 
     Raises:
         DataError: an utterance has no features.
@@ -80,6 +89,8 @@ def speaker_keys(
     words = [transcripts.get(utterance) for utterance in plan.adaptation] if oracle else None
     first_pass = _digest([search, _part(speech, plan.utterances)])
     learnt = [search, to_plain(settings.lhuc), to_plain(settings.adapt), _part(speech, plan.adaptation), words]
+    if settings.adapt.needs_words:
+        learnt.append(to_plain(calibration or Calibration()))
     update = _digest(learnt)
     return SpeakerKeys(first_pass, update, _digest([search, update, _part(speech, plan.evaluation)]))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames, joint_minibatches
 from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.targets import Targets, joined
 from lhuc_asr.lhuc.hooks import layer_of
 from lhuc_asr.models.network import AcousticNetwork
 
@@ -25,12 +26,12 @@ class Minibatch:
 
     Attributes:
         inputs: (N, ...) windows, or what the lower part gives for them.
-        targets: (N,) tied states.
+        targets: of the N frames.
         rows: whose they are.
     """
 
     inputs: Tensor
-    targets: Tensor
+    targets: Targets
     rows: Rows
 
 
@@ -61,9 +62,9 @@ class GroupFrames:
     ) -> None:
         self._network, self._speakers, self._split, self._dtype = network, speakers, split, dtype
         self.device = device_of(network)
-        self.sizes = self.num_items = [speaker.frames.num_frames for speaker in speakers]
+        self.sizes = self.num_items = [speaker.num_frames for speaker in speakers]
         self._starts = [0, *accumulate(self.sizes)]
-        self._targets = torch.cat([speaker.targets for speaker in speakers]).to(self.device)
+        self._targets = joined([speaker.targets for speaker in speakers]).to(self.device)
         self._kept = self._keep(cache_bytes) if split is not None else None
 
     def minibatches(self, orders: Mapping[int, Tensor], batch_size: int) -> Iterator[JointMinibatch]:
@@ -79,7 +80,7 @@ class GroupFrames:
 
     def _computed(self, batch: JointMinibatch) -> Tensor:
         own = zip(batch.speakers, batch.items, strict=True)
-        windows = torch.cat([self._speakers[place].frames.windows(frames) for place, frames in own])
+        windows = torch.cat([self._speakers[place].windows(frames) for place, frames in own])
         return self._lower(windows)
 
     def _lower(self, windows: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ class GroupFrames:
             return output.to(self._dtype or output.dtype)
 
     def _keep(self, most_bytes: int) -> Tensor | None:
-        one = self._lower(self._speakers[0].frames.windows(torch.zeros(1, dtype=torch.int64)))
+        one = self._lower(self._speakers[0].windows(torch.zeros(1, dtype=torch.int64)))
         shape = (self._starts[-1], *one.shape[1:])
         if prod(shape) * one.element_size() > most_bytes:
             return None
@@ -103,8 +104,8 @@ class GroupFrames:
     def _chunks(self) -> Iterator[tuple[int, Tensor]]:
         """Number of the first frame and windows, a few at a time."""
         for start, speaker in zip(self._starts, self._speakers, strict=False):
-            for numbers in torch.split(torch.arange(speaker.frames.num_frames), _CHUNK):
-                yield start + int(numbers[0]), speaker.frames.windows(numbers)
+            for numbers in torch.split(torch.arange(speaker.num_frames), _CHUNK):
+                yield start + int(numbers[0]), speaker.windows(numbers)
 
 
 def highest_split(network: AcousticNetwork, sites: Sequence[str], windows: Tensor) -> str | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.targets import Targets
 from lhuc_asr.features.splicing import SplicedFrames
 
 
@@ -17,17 +18,23 @@ class SpeakerFrames:
     """What one speaker's scales are learnt from, frame by frame.
 
     Attributes:
-        frames: the speaker's N frames with their context.
-        targets: (N,) tied state of every frame.
+        frames: the speaker's frames with their context.
+        targets: of the N frames that are learnt from.
+        numbers: (N,) which frames these are; None means all.
     """
 
     frames: SplicedFrames
-    targets: Tensor
+    targets: Targets
+    numbers: Tensor | None = None
 
     @property
     def num_frames(self) -> int:
         """Frames that may have a target."""
-        return self.frames.num_frames
+        return self.frames.num_frames if self.numbers is None else len(self.numbers)
+
+    def windows(self, items: Tensor) -> Tensor:
+        """(N, W, F) windows around some of the frames that are learnt from."""
+        return self.frames.windows(items if self.numbers is None else self.numbers[items])
 
     @property
     def have_targets(self) -> bool:

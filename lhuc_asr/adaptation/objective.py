@@ -12,6 +12,7 @@ from torch import Tensor
 from lhuc_asr.adaptation.lower_part import Minibatch
 from lhuc_asr.adaptation.rows import Rows
 from lhuc_asr.adaptation.stack_objective import StackObjective
+from lhuc_asr.adaptation.targets import cross_entropies
 from lhuc_asr.lhuc.hooks import attached_scales
 from lhuc_asr.lhuc.layout import Layout
 from lhuc_asr.lhuc.sites import Site
@@ -123,7 +124,7 @@ class HookedObjective:
         self._factors, self._rows = factors, batch.rows
         with torch.autocast(batch.inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
             log_probs = self._log_probs(batch.inputs)
-        return batch.rows.means(-log_probs.gather(1, batch.targets[:, None]).squeeze(1))
+        return batch.rows.means(cross_entropies(log_probs, batch.targets))
 
     def _log_probs(self, inputs: Tensor) -> Tensor:
         if self._split is None:

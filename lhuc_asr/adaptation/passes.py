@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.decoding.hypothesis import Hypothesis, read_hypotheses, write_hypotheses
+from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattice_store import read_lattices, remove_lattices, write_lattices
 from lhuc_asr.decoding.speed import SpeedMeter
 from lhuc_asr.errors import DataError, DecodingError
 from lhuc_asr.files import read_json, write_json
@@ -36,8 +38,12 @@ class Decoder(Protocol):
         num_jobs: int = 1,
         meter: SpeedMeter | None = None,
         on_failure: Callable[[str, DecodingError], None] | None = None,
+        on_lattice: Callable[[Lattice], None] | None = None,
     ) -> Iterator[Hypothesis]:
-        """Hypotheses in the order of the items; utterances without a path go to ``on_failure``."""
+        """Hypotheses in the order of the items; utterances without a path go to ``on_failure``.
+
+        The lattice of each goes to ``on_lattice``, where it is given, before its hypothesis is yielded.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +53,12 @@ class SpeakerPass:
     Attributes:
         hypotheses: utterance id -> best path.
         failed: utterance id -> why it has none.
+        lattices: utterance id -> all that the search kept; None where that was not asked for, or is left on disk.
     """
 
     hypotheses: Mapping[str, Hypothesis]
     failed: Mapping[str, str] = field(default_factory=dict)
+    lattices: Mapping[str, Lattice] | None = None
 
     def of(self, utterances: Iterable[str]) -> dict[str, Hypothesis]:
         """The hypotheses of these utterances, in this order; those that failed are absent."""
@@ -65,6 +73,7 @@ def decode_speakers(
     description: str,
     num_jobs: int,
     meter: SpeedMeter,
+    keep_lattices: bool = False,
 ) -> Iterator[tuple[str, SpeakerPass]]:
     """Decode every speaker's utterances in one stream, so that no core waits for the end of a speaker.
 
@@ -75,12 +84,14 @@ def decode_speakers(
         description: of the progress bar.
         num_jobs: processes of the search.
         meter: collects its speed.
+        keep_lattices: give each speaker's lattices as well, for which more is searched; words stay the same.
 
     Yields:
         Each speaker as soon as all of the speaker's utterances are decoded, in the order given.
     """
     hypotheses: dict[str, Hypothesis] = {}
     failed: dict[str, str] = {}
+    lattices: dict[str, Lattice] = {}
     queue = deque(wanted.items())
 
     def items() -> Iterator[tuple[str, LogLikes]]:
@@ -94,10 +105,18 @@ def decode_speakers(
         while queue and all(utterance in hypotheses or utterance in failed for utterance in queue[0][1]):
             speaker, utterances = queue.popleft()
             found = {utterance: hypotheses.pop(utterance) for utterance in utterances if utterance in hypotheses}
-            yield speaker, SpeakerPass(found, {u: failed.pop(u) for u in utterances if u in failed})
+            kept = {u: lattices.pop(u) for u in utterances if u in lattices} if keep_lattices else None
+            yield speaker, SpeakerPass(found, {u: failed.pop(u) for u in utterances if u in failed}, kept)
+
+    def keep(lattice: Lattice) -> None:
+        lattices[lattice.utterance] = lattice
 
     stream = decoder.decode_all(
-        items(), num_jobs=num_jobs, meter=meter, on_failure=lambda utterance, error: _note(failed, utterance, error)
+        items(),
+        num_jobs=num_jobs,
+        meter=meter,
+        on_failure=lambda utterance, error: _note(failed, utterance, error),
+        **({"on_lattice": keep} if keep_lattices else {}),
     )
     for hypothesis in track(stream, description, total=sum(map(len, wanted.values()))):
         hypotheses[hypothesis.utterance] = hypothesis
@@ -120,12 +139,18 @@ class PassStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def get(self, speaker: str, key: str) -> SpeakerPass | None:
-        """The pass that was made from the same things, or None when there is none or it is damaged."""
+    def get(self, speaker: str, key: str, *, with_lattices: bool = False) -> SpeakerPass | None:
+        """The pass that was made from the same things, or None when there is none or it is damaged.
+
+        Args:
+            speaker: who.
+            key: of what the pass is made from.
+            with_lattices: a pass whose lattices were not kept is none; `lattices` reads them.
+        """
         directory = self.directory / profile_stem(speaker)
         try:
             page: dict[str, Any] = read_json(directory / _PAGE)
-            if page["key"] != key:
+            if page["key"] != key or (with_lattices and not page.get("lattices")):
                 return None
             return SpeakerPass(read_hypotheses(directory), page["failed"])
         except FileNotFoundError:
@@ -138,5 +163,17 @@ class PassStore:
         """Write a pass; its page comes last, so that a pass which was broken off is none."""
         directory = self.directory / profile_stem(speaker)
         (directory / _PAGE).unlink(missing_ok=True)
+        remove_lattices(directory)
         write_hypotheses(directory, result.hypotheses.values())
-        write_json(directory / _PAGE, {"speaker": speaker, "key": key, "failed": dict(result.failed)})
+        page = {"speaker": speaker, "key": key, "failed": dict(result.failed)}
+        if result.lattices is not None:
+            page["lattices"] = write_lattices(directory, result.lattices.values()).name
+        write_json(directory / _PAGE, page)
+
+    def lattices(self, speaker: str) -> dict[str, Lattice]:
+        """Utterance id -> lattice, of a pass that `put` wrote with its lattices.
+
+        Raises:
+            DataError: they are missing or damaged.
+        """
+        return read_lattices(self.directory / profile_stem(speaker))

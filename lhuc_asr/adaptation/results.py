@@ -29,6 +29,7 @@ class SpeakerResult:
         second_pass: adapted hypotheses of the same utterances; None when no second pass was asked for.
         failed: utterance id -> why a pass found no path; such an utterance counts as recognised without words.
         resumed: everything was there already from an earlier run.
+        kept: how much of the speech counted, as `lhuc_asr.adaptation.supervision.SpeakerTargets.kept` tells it.
     """
 
     speaker: str
@@ -40,6 +41,12 @@ class SpeakerResult:
     second_pass: Mapping[str, Hypothesis] | None
     failed: Mapping[str, str] = field(default_factory=dict)
     resumed: bool = False
+    kept: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def share_kept(self) -> float:
+        """Share of the output frames that counted, 0 to 1."""
+        return self.kept["num_kept_frames"] / self.kept["num_frames"] if self.kept else 1.0
 
     @property
     def real_time_factor(self) -> float:
@@ -57,6 +64,7 @@ class SpeakerResult:
             "objective_per_epoch": list(self.update.per_epoch),
             "update_seconds": self.update.seconds,
             "real_time_factor": self.real_time_factor,
+            "kept": dict(self.kept),
             "num_adaptation_utterances": len(self.plan.adaptation),
             "num_evaluation_utterances": len(self.plan.evaluation),
             "failed_utterances": dict(self.failed),

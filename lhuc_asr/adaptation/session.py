@@ -1,6 +1,7 @@
 """The whole adaptation of many speakers: first pass, supervision, update, profile, second pass; resumable.
 
-DIRECTORY/first_pass/<speaker>/     speaker-independent words and state paths (may lie elsewhere and be shared)
+DIRECTORY/first_pass/<speaker>/     speaker-independent words, state paths and, where targets or confidences are read
+                                    off them, lattices (may lie elsewhere and be shared)
 DIRECTORY/profiles/<speaker>.json   the profile, with its tensors beside it
 DIRECTORY/second_pass/<speaker>/    adapted words and state paths
 DIRECTORY/status/<speaker>.json     what became of the speaker
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,15 +20,21 @@ from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass
 from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
 from lhuc_asr.adaptation.sites import proved_sites
-from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references, one_best, require_speech
-from lhuc_asr.adaptation.update import Supervision
+from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references, require_speech
+from lhuc_asr.adaptation.target_config import Supervision
+from lhuc_asr.adaptation.target_making import TargetMaker
 from lhuc_asr.adaptation.updating import Updated, report_of, update_speakers
 from lhuc_asr.data.manifest import Manifest, Utterance
+from lhuc_asr.decoding.calibration import Calibration
+from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import LhucError, ProfileError, SpeakerError
 from lhuc_asr.lhuc.sites import Site
+from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path, remove_profile, save_profile
+from lhuc_asr.progress import track
+from lhuc_asr.system.calibrated import read_calibration
 from lhuc_asr.system.model_directory import AcousticSystem
 
 logger = logging.getLogger(__name__)
@@ -101,6 +108,12 @@ class AdaptationSession:
         return {stage: meter.speed for stage, meter in self._meters.items()}
 
     @cached_property
+    def calibration(self) -> Calibration | None:
+        """Of confidences of words, where they are asked for and the model has one."""
+        fitted = read_calibration(self.system) if self.settings.adapt.needs_words else None
+        return None if fitted is None else fitted.calibration
+
+    @cached_property
     def sites(self) -> tuple[Site, ...]:
         """The layers that are scaled, each proved to act."""
         return proved_sites(self.system.network, self.settings.lhuc.layers)
@@ -147,7 +160,10 @@ class AdaptationSession:
         for speaker, utterances in own.items():
             try:
                 plan = plan_speaker(speaker, Manifest(tuple(utterances)), self.settings.protocol)
-                yield _Speaker(plan, speaker_keys(plan, feats, manifest.transcripts, self.settings, search))
+                keys = speaker_keys(
+                    plan, feats, manifest.transcripts, self.settings, search, calibration=self.calibration
+                )
+                yield _Speaker(plan, keys)
             except SpeakerError as error:
                 yield SpeakerFailure(speaker=speaker, reason=str(error))
             except LhucError as error:
@@ -165,7 +181,8 @@ class AdaptationSession:
 
     def _recognise(self, todo: list[_Speaker], feats: Feats) -> dict[str, SpeakerPass]:
         """First passes, those that are stored read and the others made and stored."""
-        stored = {s.name: self._first_passes.get(s.name, s.keys.first_pass) for s in todo}
+        lattices = self.settings.adapt.needs_lattices
+        stored = {s.name: self._first_passes.get(s.name, s.keys.first_pass, with_lattices=lattices) for s in todo}
         first = {name: known for name, known in stored.items() if known is not None}
         missing = {s.name: s for s in todo if s.name not in first}
         if missing:
@@ -177,10 +194,11 @@ class AdaptationSession:
                 description="first pass",
                 num_jobs=self.num_jobs,
                 meter=self._meter("first_pass"),
+                keep_lattices=lattices,
             )
             for name, result in passes:
                 self._first_passes.put(name, missing[name].keys.first_pass, result)
-                first[name] = result
+                first[name] = replace(result, lattices=None)  # they lie on disk; memory would not hold everybody's
         return first
 
     def _update(
@@ -196,23 +214,38 @@ class AdaptationSession:
         targets: dict[str, SpeakerTargets] = {}
         for name, found in self._targets(missing.values(), first, manifest, feats):
             try:
+                if isinstance(found, SpeakerError):
+                    raise found
                 require_speech(found, name, at_least=self.settings.adapt.min_seconds, frame_shift_ms=self._shift)
                 targets[name] = found
             except SpeakerError as error:
                 yield missing[name], str(error)
         for name, outcome in self._learn(targets, feats):
             speaker = missing[name]
-            yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome)
+            yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome, targets[name])
 
     def _targets(
         self, speakers: Iterable[_Speaker], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
-    ) -> Iterator[tuple[str, SpeakerTargets]]:
+    ) -> Iterator[tuple[str, SpeakerTargets | SpeakerError]]:
         plans = [speaker.plan for speaker in speakers]
+        make = TargetMaker(self.system, self.settings.adapt, feats, self.calibration)
         if self.settings.adapt.supervision is Supervision.oracle:
-            yield from align_references(self.system, plans, manifest.transcripts, feats, num_jobs=self.num_jobs)
-        else:
-            for plan in plans:
-                yield plan.speaker, one_best(plan.adaptation, first[plan.speaker], self.system.hmm)
+            aligned = align_references(self.system, plans, manifest.transcripts, feats, num_jobs=self.num_jobs)
+            yield from ((name, make.with_kl(targets)) for name, targets in aligned)
+            return
+
+        def made(plan: SpeakerPlan) -> tuple[str, SpeakerTargets | SpeakerError]:
+            try:
+                return plan.speaker, make(plan, first[plan.speaker], self._lattices(plan.speaker))
+            except SpeakerError as error:
+                return plan.speaker, error
+
+        num_jobs = self.num_jobs if self.settings.adapt.needs_lattices else 1
+        yield from track(map_in_processes(made, plans, num_jobs=num_jobs), "targets", total=len(plans), unit="speaker")
+
+    def _lattices(self, speaker: str) -> Mapping[str, Lattice]:
+        """Of the first pass, where something is made of them."""
+        return self._first_passes.lattices(speaker) if self.settings.adapt.needs_lattices else {}
 
     def _learn(self, targets: Mapping[str, SpeakerTargets], feats: Feats) -> Iterator[tuple[str, Updated | str]]:
         if not targets:
@@ -226,11 +259,16 @@ class AdaptationSession:
                 meter.add(num_frames=targets[name].num_frames, cpu=outcome.cpu, frame_shift_ms=self._shift)
             yield name, outcome
 
-    def _keep(self, speaker: _Speaker, updated: Updated) -> Profile:
-        profile = updated.profile(
+    def _keep(self, speaker: _Speaker, updated: Updated, targets: SpeakerTargets) -> Profile:
+        profile = replace(updated, num_frames=targets.num_kept_frames).profile(
             speaker.name,
             base_fingerprint=self.system.fingerprint,
-            settings={**self.settings.plain(), "key": speaker.keys.update, "utterances": list(speaker.plan.adaptation)},
+            settings={
+                **self.settings.plain(),
+                "key": speaker.keys.update,
+                "utterances": list(speaker.plan.adaptation),
+                "kept": targets.kept(),
+            },
             frame_shift_ms=self._shift,
         )
         save_profile(profile, self._profiles)
@@ -276,6 +314,7 @@ class AdaptationSession:
             plan=speaker.plan,
             seconds=profile.seconds,
             update=report_of(profile),
+            kept=profile.settings.get("kept", {}),
             profile=profile_path(self._profiles, speaker.name),
             first_pass=first.of(speaker.plan.evaluation),
             second_pass=None if second is None else second.of(speaker.plan.evaluation),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lhuc_asr.adaptation.lower_part import Minibatch
 from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.targets import cross_entropies, differentiated_by_logits
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import PlainLayer
 
@@ -55,18 +56,15 @@ class StackObjective:
     def losses(self, batch: Minibatch, factors: Mapping[str, Tensor]) -> Tensor:
         """(S,) mean cross-entropy of each speaker's frames."""
         _, logits_NV = self._forward(batch, factors)
-        return batch.rows.means(-self._log_probs(logits_NV).gather(1, batch.targets[:, None]).squeeze(1))
+        return batch.rows.means(cross_entropies(self._log_probs(logits_NV), batch.targets))
 
     @torch.no_grad()
     def losses_and_gradients(self, batch: Minibatch, factors: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The same, and for every site the derivatives (S, H) of the sum of losses by the factors."""
         units, logits_NV = self._forward(batch, factors)
-        right = batch.targets[:, None]
-        log_probs_NV = self._log_probs(logits_NV)
-        log_probs_N1 = log_probs_NV.gather(1, right)
-        g_NV = log_probs_NV.exp_().scatter_(1, right, log_probs_N1.exp() - 1.0).to(self._dtype)
-        gradients = self._backward(units, g_NV, batch.rows, factors)
-        return batch.rows.means(-log_probs_N1.squeeze(1)), [gradients[name] for name in factors]
+        losses_N, g_NV = differentiated_by_logits(self._log_probs(logits_NV), batch.targets)
+        gradients = self._backward(units, g_NV.to(self._dtype), batch.rows, factors)
+        return batch.rows.means(losses_N), [gradients[name] for name in factors]
 
     def _forward(self, batch: Minibatch, factors: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
         """(N, H) units of every layer before they are scaled, and (N, V) logits."""

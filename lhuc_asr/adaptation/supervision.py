@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.passes import SpeakerPass
+from lhuc_asr.adaptation.posteriors import as_targets
 from lhuc_asr.adaptation.protocol import SpeakerPlan
+from lhuc_asr.adaptation.targets import SoftTargets, Targets
+from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
 from lhuc_asr.hmm.model import HmmModel
@@ -33,12 +36,63 @@ class SpeakerTargets:
         num_frames: output frames of all utterances.
         num_speech_frames: those whose phone is not silence.
         failed: utterance id -> why it is absent.
+        posteriors: utterance id -> what several states share frames of, in place of ``pdfs``.
+        weights: utterance id -> (T',) what each frame counts, at least 0; utterances that are absent count fully.
     """
 
     pdfs: Mapping[str, NDArray[np.int32]]
     num_frames: int
     num_speech_frames: int
     failed: Mapping[str, str] = field(default_factory=dict)
+    posteriors: Mapping[str, FramePosteriors] = field(default_factory=dict)
+    weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def num_kept_frames(self) -> int:
+        """Output frames that count."""
+        left_out = sum(int((weights <= 0).sum()) for weights in self.weights.values())
+        return self.num_frames - left_out
+
+    def kept(self) -> dict[str, float]:
+        """How much of the speech counts, for people and programs."""
+        weights = self.weights.values()
+        lost = sum(float((1 - own).sum()) for own in weights)
+        return {
+            "num_frames": self.num_frames,
+            "num_kept_frames": self.num_kept_frames,
+            "mean_weight": (self.num_frames - lost) / self.num_frames if self.num_frames else 0.0,
+            "num_utterances": len(self.pdfs),
+            "num_kept_utterances": len(self.pdfs) - sum(not own.any() for own in weights),
+        }
+
+    def tensors(self, *, whole: bool) -> dict[str, Targets]:
+        """Utterance id -> targets of its frames; utterances that do not count at all are absent.
+
+        Weights are scaled, so that their mean over all rows is 1: the mean over rows is then the mean by weights, and
+        that over a minibatch the same without bias.
+
+        Args:
+            whole: give a row to all T' frames of an utterance, and not only to those that count.
+        """
+        numbers = {name: self.counting(name) for name in self.pdfs}
+        names = [name for name in self.pdfs if len(numbers[name])]
+        num_rows = sum(len(self.pdfs[name] if whole else numbers[name]) for name in names)
+        total = sum(float(self._weights_of(name).sum(dtype=np.float64)) for name in names)
+        return {name: self._tensors_of(name, num_rows / total, None if whole else numbers[name]) for name in names}
+
+    def counting(self, name: str) -> NDArray[np.int64]:
+        """Numbers of an utterance's frames that count, ascending."""
+        return np.flatnonzero(self._weights_of(name) > 0)
+
+    def _weights_of(self, name: str) -> NDArray[np.float32]:
+        return self.weights.get(name, np.ones(len(self.pdfs[name]), np.float32))
+
+    def _tensors_of(self, name: str, scale: float, rows: NDArray[np.int64] | None) -> Targets:
+        pdfs = torch.from_numpy(self.pdfs[name].astype(np.int64))
+        soft = as_targets(self.posteriors[name]) if name in self.posteriors else SoftTargets.of(pdfs, 1)
+        weights = torch.from_numpy(self._weights_of(name) * np.float32(scale))
+        scaled = SoftTargets(soft.states, soft.shares * weights[:, None])
+        return (scaled if rows is None else scaled[torch.from_numpy(rows)]).simplified()
 
 
 def targets_of_paths(
@@ -54,18 +108,14 @@ def targets_of_paths(
     return SpeakerTargets(
         pdfs={utterance: hmm.pdfs(path) for utterance, path in paths.items()},
         num_frames=sum(len(path) for path in paths.values()),
-        num_speech_frames=sum(int((hmm.phones_of(path) != _SILENCE).sum()) for path in paths.values()),
+        num_speech_frames=sum(int(is_speech(path, hmm).sum()) for path in paths.values()),
         failed=failed,
     )
 
 
-def one_best(utterances: Sequence[str], first_pass: SpeakerPass, hmm: HmmModel) -> SpeakerTargets:
-    """The first pass's best state path, silence included, as it is: no realignment and no selection.
-
-    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V, and the authors' adaptation script.
-    """
-    paths = {utterance: found.transition_ids for utterance, found in first_pass.of(utterances).items()}
-    return targets_of_paths(paths, _of(utterances, first_pass.failed), hmm)
+def is_speech(path: NDArray[np.int32], hmm: HmmModel) -> NDArray[np.bool_]:
+    """(T',) False where a path of transition ids is in silence."""
+    return np.asarray(hmm.phones_of(path) != _SILENCE, np.bool_)
 
 
 def require_speech(targets: SpeakerTargets, speaker: str, *, at_least: Seconds, frame_shift_ms: Milliseconds) -> None:
@@ -88,6 +138,11 @@ def require_speech(targets: SpeakerTargets, speaker: str, *, at_least: Seconds, 
         )
     seconds = frames_to_seconds(targets.num_frames, frame_shift_ms)
     speech = frames_to_seconds(targets.num_speech_frames, frame_shift_ms)
+    if targets.weights and speech < max(at_least, 1e-9):
+        raise SpeakerError(
+            f"speaker {speaker!r} has {speech:.1f} s of speech that counts in {seconds:.1f} s of audio; at least "
+            f"{at_least:g} s are needed (adapt.min_seconds), or a lower adapt.min_confidence or higher adapt.best_share"
+        )
     if not speech:
         raise SpeakerError(f"speaker {speaker!r} said nothing: {seconds:.1f} s of audio were taken for silence")
     if speech < at_least:
@@ -130,8 +185,9 @@ def align_references(
         logger.warning("utterance %r has no reference alignment and is left out: %s", utterance, reason)
     for plan in plans:
         paths = {u: aligned.alignments[u] for u in plan.adaptation if u in aligned.alignments}
-        yield plan.speaker, targets_of_paths(paths, _of(plan.adaptation, aligned.failed), system.hmm)
+        yield plan.speaker, targets_of_paths(paths, failed_of(plan.adaptation, aligned.failed), system.hmm)
 
 
-def _of(utterances: Sequence[str], failed: Mapping[str, str]) -> dict[str, str]:
+def failed_of(utterances: Sequence[str], failed: Mapping[str, str]) -> dict[str, str]:
+    """Utterance id -> why it has no path, of these utterances."""
     return {utterance: failed[utterance] for utterance in utterances if utterance in failed}

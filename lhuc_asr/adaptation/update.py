@@ -13,19 +13,13 @@ from torch import Tensor
 
 from lhuc_asr.adaptation.group import CACHE_BYTES, Learnt, SpeakerGroup, opened_group
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.target_config import TargetConfig
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.training.precision import Precision
 from lhuc_asr.units import Seconds
-
-
-class Supervision(Enum):
-    """Where targets come from: the first pass's best path, or (research only) the aligned references."""
-
-    one_best = "one_best"
-    oracle = "oracle"
 
 
 class StepSchedule(Enum):
@@ -36,8 +30,8 @@ class StepSchedule(Enum):
 
 
 @dataclass(kw_only=True, slots=True)
-class AdaptConfig:
-    """How a speaker's scales are learnt.
+class AdaptConfig(TargetConfig):
+    """How a speaker's scales are learnt; from which targets, stands in the base.
 
     Attributes:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
@@ -47,7 +41,6 @@ class AdaptConfig:
             exact; auto takes it where it is fast, so that results depend on the machine.
         batch_size: output frames in a minibatch; where a network learns from whole utterances, a minibatch is filled
             with as many of them as do not exceed that, at least one.
-        supervision: targets of the frames.
         min_seconds: a speaker with less speech than that, silence not counted, is refused.
         seed: of the order of the frames, or of the utterances.
 
@@ -60,11 +53,11 @@ class AdaptConfig:
     num_epochs: int = 3
     precision: Precision = Precision.float32
     batch_size: int = 256
-    supervision: Supervision = Supervision.one_best
     min_seconds: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
+        TargetConfig.__post_init__(self)
         if not self.lr > 0:
             raise ConfigError(f"adapt.lr must be positive, got {self.lr}")
         if self.num_epochs < 1:

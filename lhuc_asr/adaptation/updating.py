@@ -18,6 +18,7 @@ from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.lower_part import device_of
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.supervision import SpeakerTargets
+from lhuc_asr.adaptation.targets import joined
 from lhuc_asr.adaptation.update import UpdateReport, adapt_group
 from lhuc_asr.adaptation.utterances import require_lengths, utterances_of
 from lhuc_asr.decoding.speed import cpu_seconds
@@ -206,9 +207,13 @@ def _speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork) 
     """What a speaker learns from, in the way that suits the network."""
     require_lengths(targets.pdfs, feats, network)
     if not network.learns_from_frames:
-        return utterances_of(targets.pdfs, feats, network)
-    frames = SplicedFrames((feats[utterance] for utterance in targets.pdfs), network.context)
-    return SpeakerFrames(frames, torch.from_numpy(np.concatenate(list(targets.pdfs.values())).astype(np.int64)))
+        return utterances_of(targets.tensors(whole=True), feats, network)
+    counting = targets.tensors(whole=False)
+    frames = SplicedFrames((feats[utterance] for utterance in counting), network.context)
+    numbers = [targets.counting(name) + start for name, start in zip(counting, frames.offsets.tolist(), strict=False)]
+    chosen = torch.from_numpy(np.concatenate(numbers))
+    every = len(chosen) == frames.num_frames
+    return SpeakerFrames(frames, joined(list(counting.values())), None if every else chosen)
 
 
 def _reason(speaker: str, error: Exception) -> str:

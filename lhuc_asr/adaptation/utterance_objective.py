@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lhuc_asr.adaptation.minibatches import JointMinibatch, joint_minibatches
 from lhuc_asr.adaptation.objective import Factors, differentiated
 from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.targets import Targets, cross_entropies, joined
 from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.hooks import attached_scales
@@ -33,7 +34,7 @@ class PaddedBatch:
         speaker_B: whose they are, counted within the minibatch.
         piece_N: the piece of each target.
         output_N: its output, counted within the piece.
-        targets_N: tied states.
+        targets: of the N outputs.
     """
 
     feats_BTF: Tensor
@@ -41,7 +42,7 @@ class PaddedBatch:
     speaker_B: Tensor
     piece_N: Tensor
     output_N: Tensor
-    targets_N: Tensor
+    targets: Targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class GroupUtterances:
         pieces = [piece for speaker in speakers for piece in speaker.pieces]
         self._table = _Table(pieces)
         self._feats_TF = torch.cat([piece.feats for piece in pieces]).to(device)
-        self._targets = torch.cat([piece.targets for piece in pieces]).to(device)
+        self._targets = joined([piece.targets for piece in pieces]).to(device)
         self._num_targets = list(torch.split(self._table.num_targets, self.num_items))
 
     def minibatches(self, orders: Mapping[int, Tensor], batch_size: int) -> Iterator[JointMinibatch]:
@@ -112,7 +113,7 @@ class GroupUtterances:
             speaker_B=speaker_B.to(self.device),
             piece_N=piece_N.to(self.device),
             output_N=(self._table.skip[items_B][piece_N] + number_N).to(self.device),
-            targets_N=self._targets[targets],
+            targets=self._targets[targets],
         )
 
 
@@ -210,7 +211,10 @@ class UtteranceObjective:
         self._speaker_B = part.speaker_B
         with torch.autocast(part.feats_BTF.device.type, dtype=self._dtype, enabled=self._dtype is not None):
             log_probs_BTV = self._network(part.feats_BTF, part.lens_B)
-        losses_N: Tensor = -log_probs_BTV[part.piece_N, part.output_N, part.targets_N]
+        if isinstance(part.targets, Tensor):
+            losses_N: Tensor = -log_probs_BTV[part.piece_N, part.output_N, part.targets]
+        else:
+            losses_N = cross_entropies(log_probs_BTV[part.piece_N, part.output_N], part.targets)
         return losses_N.to(torch.promote_types(losses_N.dtype, torch.float32))
 
 

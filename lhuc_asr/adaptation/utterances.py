@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lhuc_asr.adaptation.targets import Targets, joined
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.models.network import AcousticNetwork
 
@@ -26,12 +27,12 @@ class Piece:
 
     Attributes:
         feats: (T, F) normalised features.
-        targets: (N,) tied states of consecutive outputs.
+        targets: of N consecutive outputs.
         skip: outputs of ``feats`` before the first that has a target.
     """
 
     feats: Tensor
-    targets: Tensor
+    targets: Targets
     skip: int = 0
 
 
@@ -51,9 +52,9 @@ class SpeakerUtterances:
         return sum(len(piece.targets) for piece in self.pieces)
 
     @property
-    def targets(self) -> Tensor:
-        """(N,) of all pieces, one after the other."""
-        return torch.cat([piece.targets for piece in self.pieces]) if self.pieces else torch.zeros(0, dtype=torch.int64)
+    def targets(self) -> Targets:
+        """Of all pieces, one after the other."""
+        return joined([piece.targets for piece in self.pieces])
 
     @property
     def have_targets(self) -> bool:
@@ -62,12 +63,12 @@ class SpeakerUtterances:
 
 
 def utterances_of(
-    pdfs: Mapping[str, NDArray[np.int32]], feats: Mapping[str, NDArray[np.float32]], network: AcousticNetwork
+    targets: Mapping[str, Targets], feats: Mapping[str, NDArray[np.float32]], network: AcousticNetwork
 ) -> SpeakerUtterances:
     """One speaker's utterances with their targets, as a network takes them.
 
     Args:
-        pdfs: utterance id -> (T',) tied state of each output; utterances without any are left out.
+        targets: utterance id -> targets of all T' outputs; utterances without any are left out.
         feats: utterance id -> (T, F) normalised.
         network: says how long a piece may be and how outputs are counted.
 
@@ -75,7 +76,7 @@ def utterances_of(
         SpeakerError: features have another dimension than the network's, or the network needs whole utterances and
             one is too long for that.
     """
-    pieces = (piece for name, own in pdfs.items() for piece in _pieces(name, feats[name], own, network))
+    pieces = (piece for name, own in targets.items() for piece in _pieces(name, feats[name], own, network))
     return SpeakerUtterances(tuple(pieces))
 
 
@@ -98,16 +99,14 @@ def require_lengths(
         raise SpeakerError(f"utterance {name!r} has {outputs} but {len(own)} targets")
 
 
-def _pieces(
-    utterance: str, feats: NDArray[np.float32], pdfs: NDArray[np.int32], network: AcousticNetwork
-) -> Iterator[Piece]:
-    if not len(pdfs):
+def _pieces(utterance: str, feats: NDArray[np.float32], targets: Targets, network: AcousticNetwork) -> Iterator[Piece]:
+    if not len(targets):
         return
     if feats.shape[1] != network.feat_dim:
         raise SpeakerError(
             f"utterance {utterance!r} has {feats.shape[1]} features a frame, the network takes {network.feat_dim}"
         )
-    whole = Piece(torch.from_numpy(np.ascontiguousarray(feats, np.float32)), torch.from_numpy(pdfs.astype(np.int64)))
+    whole = Piece(torch.from_numpy(np.ascontiguousarray(feats, np.float32)), targets)
     if network.has_windows:
         yield from cut(whole, network.context, network.subsampling)
     elif len(feats) > MOST_FRAMES:

@@ -58,11 +58,13 @@ def _print_settings(config: Config, session: AdaptationSession) -> None:
     num_units = sum(site.num_units for site in session.sites)
     arm = ORACLE_NOTE if config.adapt.supervision.name == "oracle" else ""
     print(
-        f"{config.protocol.name.name}, supervision {config.adapt.supervision.name}{arm}; "
+        f"{config.protocol.name.name}, supervision {config.adapt.described()}{arm}; "
         f"{config.lhuc.amplitude.name} scales of {num_units} units in {len(session.sites)} layers; "
         f"lr {config.adapt.lr:g}, {config.adapt.num_epochs} epochs",
         flush=True,
     )
+    if config.adapt.needs_words and session.calibration is None:
+        print("confidences are word posteriors, not calibrated: lhuc-decode --calibrate fits a calibration", flush=True)
 
 
 class _Report:
@@ -126,6 +128,8 @@ class _Report:
         scores = self._scores([result])
         if len(scores) > 1:
             parts.append("WER " + " -> ".join(f"{score.total.wer:.1f}" for score in scores.values()) + " %")
+        if result.share_kept < 1:
+            parts.insert(1, f"{100 * result.share_kept:.0f} % of the speech kept")
         if result.failed:
             parts.append(f"{len(result.failed)} utterances without a path")
         return ", ".join(parts) + (" (done before)" if result.resumed else "")
@@ -173,7 +177,8 @@ class _Report:
 
     @property
     def _adapted(self) -> str:
-        return "LHUC, oracle targets" if self._is_oracle else "LHUC"
+        kind = self.session.settings.adapt.supervision.name
+        return "LHUC" if kind == "one_best" else f"LHUC, {kind} targets"
 
     @property
     def _is_oracle(self) -> bool:
@@ -188,6 +193,8 @@ class _Report:
         return {
             "settings": self.session.settings.plain(),
             "oracle": self._is_oracle,
+            "supervision": self.session.settings.adapt.described(),
+            "kept": {result.speaker: dict(result.kept) for result in self.results},
             "model_fingerprint": fingerprint,
             "profiles": {speaker: profile.sha256 for speaker, profile in profiles.items()},
             "speed": {stage: speed.real_time_factor for stage, speed in self.session.speed.items()},

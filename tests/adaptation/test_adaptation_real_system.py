@@ -9,7 +9,8 @@ import torch
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.update import AdaptConfig, Supervision
+from lhuc_asr.adaptation.target_config import Supervision
+from lhuc_asr.adaptation.update import AdaptConfig
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.features.fbank import FbankConfig
@@ -95,13 +96,18 @@ def num_right(hypotheses, manifest):
     return sum(a == b for found, words in pairs for a, b in zip(found, words, strict=False))
 
 
+def learning_from(supervision, **settings):
+    sharpness = 2.0 if supervision is Supervision.soft else 1.0
+    return AdaptConfig(supervision=supervision, sharpness=sharpness, **settings)
+
+
 @pytest.mark.parametrize("protocol", Protocol)
 @pytest.mark.parametrize("supervision", Supervision)
 def test_a_strange_speaker_is_understood_better(directory, tmp_path, protocol, supervision):
     system = load_system(directory)
     manifest, feats = data(system.hmm)
     settings = AdaptationSettings(
-        lhuc=LhucConfig(), adapt=AdaptConfig(supervision=supervision), protocol=ProtocolConfig(name=protocol)
+        lhuc=LhucConfig(), adapt=learning_from(supervision), protocol=ProtocolConfig(name=protocol)
     )
     session = AdaptationSession(system, settings, tmp_path, num_jobs=2)
     plain, strange = session.run(manifest, feats)

@@ -17,7 +17,7 @@ from lhuc_asr.adaptation.known_profiles import KnownProfiles
 from lhuc_asr.adaptation.protocol import ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.update import AdaptConfig, Supervision
+from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.features.fbank import FbankConfig
@@ -36,7 +36,7 @@ from lhuc_asr.system.recognise import all_log_likes, decoder_of, recognise_all
 
 sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
 
-from test_adaptation_real_system import DIM, LEXICON, WORDS, num_right, sentences, speak
+from test_adaptation_real_system import DIM, LEXICON, WORDS, learning_from, num_right, sentences, speak
 
 ACCENT = 0.45
 Feats = dict[str, NDArray[np.float32]]
@@ -98,7 +98,7 @@ def spoken(system: AcousticSystem) -> tuple[Manifest, Feats]:
 
 
 def session(system: AcousticSystem, directory: Path, supervision: Supervision) -> AdaptationSession:
-    adapt = AdaptConfig(lr=0.3, num_epochs=6, supervision=supervision)
+    adapt = learning_from(supervision, lr=0.3, num_epochs=6)
     settings = AdaptationSettings(lhuc=LhucConfig(), adapt=adapt, protocol=ProtocolConfig())
     return AdaptationSession(system, settings, directory, num_jobs=2)
 

@@ -1,0 +1,136 @@
+"""What a speaker's frames are taken for, and how sure of that the recogniser must be: settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lhuc_asr.errors import ConfigError
+
+
+class Supervision(Enum):
+    """Where targets come from.
+
+    Attributes:
+        one_best: the first pass's best state path, errors included.
+        lattice: every state of the first pass's lattice, as far as it is likely.
+        n_best: the state paths of its cheapest sentences, each as far as the sentence is likely.
+        mbr: the state path of the words with the fewest expected errors.
+        soft: what the speaker-independent network says of each frame by itself.
+        oracle: the aligned references; for research.
+    """
+
+    one_best = "one_best"
+    lattice = "lattice"
+    n_best = "n_best"
+    mbr = "mbr"
+    soft = "soft"
+    oracle = "oracle"
+
+
+class Confidence(Enum):
+    """How sure the recogniser is of a frame.
+
+    Attributes:
+        frame: posterior of the path's state in the lattice.
+        word: confidence of the word that is said, calibrated where the model has a calibration; frames outside of
+            words have the mean of the utterance's words.
+    """
+
+    frame = "frame"
+    word = "word"
+
+
+class Weighting(Enum):
+    """What a frame counts: all the same, or as much as the recogniser is sure of it."""
+
+    none = "none"
+    frame = "frame"
+    word = "word"
+
+
+@dataclass(kw_only=True)
+class TargetConfig:
+    """What frames are taken for, and what they count; without slots, to be one base of several.
+
+    Attributes:
+        supervision: targets of the frames.
+        lattice_scale: factor on the log-likelihoods when paths of a lattice are weighed against each other, for
+            targets and for confidences of frames; 0 takes the one of the search.
+        sharpness: exponent on the probabilities of targets that several states share; above 1 the likeliest gets more.
+        num_sentences: that many at most, for ``n_best``.
+        kl: share of what the speaker-independent network says in every target, 0 to 1.
+        weights: what a frame counts.
+        confidence: what ``min_confidence`` and ``best_share`` look at.
+        min_confidence: frames of which the recogniser is less sure do not count.
+        best_share: share of each speaker's utterances that count, those with the highest mean confidence.
+
+    Source: Klejch et al. 2019 (arXiv:1906.11521) for lattices, and for shares of the utterances, which helped best
+    paths and not lattices; Yu et al. 2013 (ICASSP, "KL-divergence regularized deep neural network adaptation", eq. 5)
+    for ``kl``.
+    """
+
+    supervision: Supervision = Supervision.one_best
+    lattice_scale: float = 0.0
+    sharpness: float = 1.0
+    num_sentences: int = 10
+    kl: float = 0.0
+    weights: Weighting = Weighting.none
+    confidence: Confidence = Confidence.word
+    min_confidence: float = 0.0
+    best_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lattice_scale < float("inf"):
+            raise ConfigError(f"adapt.lattice_scale must be at least 0, got {self.lattice_scale}")
+        if not 0 < self.sharpness < float("inf"):
+            raise ConfigError(f"adapt.sharpness must be positive, got {self.sharpness}")
+        if self.num_sentences < 1:
+            raise ConfigError(f"adapt.num_sentences must be at least 1, got {self.num_sentences}")
+        if not 0 <= self.kl < 1:
+            raise ConfigError(f"adapt.kl must be at least 0 and below 1, got {self.kl}")
+        if not 0 <= self.min_confidence <= 1:
+            raise ConfigError(f"adapt.min_confidence must lie between 0 and 1, got {self.min_confidence}")
+        if not 0 < self.best_share <= 1:
+            raise ConfigError(f"adapt.best_share must be above 0 and at most 1, got {self.best_share}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.supervision is Supervision.soft and self.sharpness == 1 and not self.looks_at_confidence:
+            raise ConfigError(
+                "adapt.supervision=soft learns nothing by itself: the network agrees with itself; "
+                "give adapt.sharpness above 1"
+            )
+        if self.supervision is Supervision.oracle and self.looks_at_confidence:
+            raise ConfigError(
+                "adapt.supervision=oracle takes all frames as they are: adapt.weights, adapt.min_confidence and "
+                "adapt.best_share are for targets that may be wrong"
+            )
+
+    @property
+    def looks_at_confidence(self) -> bool:
+        """Whether frames or utterances count by how sure the recogniser is of them."""
+        return self.weights is not Weighting.none or self.min_confidence > 0 or self.best_share < 1
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether confidences of words are asked for."""
+        selects = self.min_confidence > 0 or self.best_share < 1
+        return self.weights is Weighting.word or (selects and self.confidence is Confidence.word)
+
+    @property
+    def needs_lattices(self) -> bool:
+        """Whether the first pass must keep more than its best paths."""
+        of_lattices = (Supervision.lattice, Supervision.n_best, Supervision.mbr)
+        return self.supervision in of_lattices or self.looks_at_confidence
+
+    def described(self) -> str:
+        """The supervision and what departs from the defaults, on one line."""
+        plain = TargetConfig()
+        names = ("lattice_scale", "sharpness", "num_sentences", "kl", "min_confidence", "best_share")
+        told = [f"{name} {getattr(self, name):g}" for name in names if getattr(self, name) != getattr(plain, name)]
+        if self.weights is not Weighting.none:
+            told.append(f"weights {self.weights.name}")
+        if self.min_confidence > 0 or self.best_share < 1:
+            told.append(f"confidence of each {self.confidence.name}")
+        return ", ".join([self.supervision.name, *told])

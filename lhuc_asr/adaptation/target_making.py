@@ -1,0 +1,163 @@
+"""A speaker's targets, made from the first pass as the configuration says; one small function for each kind.
+
+The best state path is taken as it is, as Swietojanski, Li & Renals 2016 (arXiv:1601.02828, section V) and the authors'
+adaptation script do; all other kinds begin with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from lhuc_asr.adaptation.keys import Feats
+from lhuc_asr.adaptation.passes import SpeakerPass
+from lhuc_asr.adaptation.posteriors import mixed, of_log_probs, of_path, sharpened
+from lhuc_asr.adaptation.protocol import SpeakerPlan
+from lhuc_asr.adaptation.supervision import SpeakerTargets, failed_of, is_speech, targets_of_paths
+from lhuc_asr.adaptation.target_config import Supervision, TargetConfig
+from lhuc_asr.adaptation.weighting import FrameConfidences, FrameWeighting, weighted, word_confidences_by_frame
+from lhuc_asr.decoding.calibration import Calibration
+from lhuc_asr.decoding.confidence import ConfidenceEstimator
+from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattice_paths import best_path
+from lhuc_asr.decoding.lattice_posteriors import FramePosteriors, arc_posteriors, frame_posteriors
+from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader
+from lhuc_asr.decoding.nbest import nbest, sentence_posteriors
+from lhuc_asr.decoding.word_lattice import word_lattice
+from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.parallel import one_thread
+from lhuc_asr.system.model_directory import AcousticSystem
+
+Lattices = Mapping[str, Lattice]
+"""Utterance id -> lattice of the first pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class TargetMaker:
+    """Makes targets of speakers, one speaker at a time.
+
+    Attributes:
+        system: the model.
+        config: which targets.
+        feats: utterance id -> (T, F) normalised; read for what the network says.
+        calibration: of confidences of words.
+    """
+
+    system: AcousticSystem
+    config: TargetConfig
+    feats: Feats
+    calibration: Calibration | None = None
+
+    def __call__(self, plan: SpeakerPlan, first: SpeakerPass, lattices: Lattices) -> SpeakerTargets:
+        """Targets of the utterances that a speaker is learnt from.
+
+        Args:
+            plan: names them.
+            first: what was recognised in them.
+            lattices: of the same pass; may be empty where ``config.needs_lattices`` is False.
+
+        Raises:
+            SpeakerError: no frame is sure enough.
+        """
+        config = self.config
+        believed = first.of(plan.adaptation)
+        if config.supervision is Supervision.mbr:
+            believed = {utterance: self._least_risk(lattices[utterance]) for utterance in believed}
+        paths = {utterance: hypothesis.transition_ids for utterance, hypothesis in believed.items()}
+        targets = targets_of_paths(paths, failed_of(plan.adaptation, first.failed), self.system.hmm)
+        targets = self.with_kl(replace(targets, posteriors=self._posteriors(targets, lattices)))
+        if not config.looks_at_confidence:
+            return targets
+        sure = {utterance: self._confidences(lattices[utterance], found) for utterance, found in believed.items()}
+        weights = FrameWeighting(config).weights(sure)
+        counting = (is_speech(path, self.system.hmm) & (weights[name] > 0) for name, path in paths.items())
+        num_speech_frames = sum(int(frames.sum()) for frames in counting)
+        return weighted(targets, weights, num_speech_frames, speaker=plan.speaker, config=config)
+
+    def with_kl(self, targets: SpeakerTargets) -> SpeakerTargets:
+        """Targets mixed with what the speaker-independent network says: (1 - kl) of the one, kl of the other.
+
+        To learn from them is to learn from the targets and to be held near the network by a Kullback-Leibler
+        divergence.
+
+        Source: Yu et al. 2013 (ICASSP), eq. 5.
+        """
+        kl = self.config.kl
+        if not kl:
+            return targets
+        num_pdfs = self.system.hmm.num_pdfs
+        return replace(
+            targets,
+            posteriors={
+                utterance: mixed(
+                    [
+                        (1 - kl, targets.posteriors.get(utterance) or of_path(pdfs, num_pdfs)),
+                        (kl, self._network_says(utterance)),
+                    ]
+                )
+                for utterance, pdfs in targets.pdfs.items()
+            },
+        )
+
+    def _posteriors(self, targets: SpeakerTargets, lattices: Lattices) -> dict[str, FramePosteriors]:
+        """Where several states share frames; nothing for the kinds of supervision that name one state."""
+        kinds: dict[Supervision, Callable[[str], FramePosteriors]] = {
+            Supervision.lattice: lambda utterance: self._in_lattice(lattices[utterance]),
+            Supervision.n_best: lambda utterance: self._in_sentences(lattices[utterance]),
+            Supervision.soft: self._network_says,
+        }
+        of = kinds.get(self.config.supervision)
+        if of is None:
+            return {}
+        return {utterance: sharpened(of(utterance), self.config.sharpness) for utterance in targets.pdfs}
+
+    def _in_lattice(self, lattice: Lattice) -> FramePosteriors:
+        hmm = self.system.hmm
+        arcs = arc_posteriors(lattice, acoustic_scale=self._scale)
+        return frame_posteriors(lattice, arcs, hmm.transitions.pdf_of, hmm.num_pdfs)
+
+    def _in_sentences(self, lattice: Lattice) -> FramePosteriors:
+        return sentence_states(
+            lattice, self.system.hmm, num_sentences=self.config.num_sentences, acoustic_scale=self._scale
+        )
+
+    def _network_says(self, utterance: str) -> FramePosteriors:
+        with one_thread():
+            return of_log_probs(self.system.log_likes(self.feats[utterance]) + self.system.log_prior.numpy())
+
+    def _least_risk(self, lattice: Lattice) -> Hypothesis:
+        system = self.system
+        return LatticeReader(system.hmm, system.lexicon, HypothesisKind.mbr, system.output_shift_ms)(lattice)
+
+    def _confidences(self, lattice: Lattice, hypothesis: Hypothesis) -> FrameConfidences:
+        frame = self._in_lattice(lattice).of_path(self.system.hmm.pdfs(hypothesis.transition_ids))
+        if not self.config.needs_words:
+            return FrameConfidences(frame)
+        estimator = ConfidenceEstimator(self.system.hmm, self.system.lexicon, calibration=self.calibration)
+        return FrameConfidences(frame, word_confidences_by_frame(hypothesis, estimator(lattice, hypothesis)))
+
+    @property
+    def _scale(self) -> float | None:
+        return self.config.lattice_scale or None
+
+
+def sentence_states(
+    lattice: Lattice, hmm: HmmModel, *, num_sentences: int, acoustic_scale: float | None = None
+) -> FramePosteriors:
+    """States of the cheapest sentences' best paths, each as far as its sentence is likely among them.
+
+    Args:
+        lattice: of one utterance.
+        hmm: tells the states of paths.
+        num_sentences: how many at most.
+        acoustic_scale: factor on the log-likelihoods; without it the one of the search.
+    """
+    sentences = nbest(word_lattice(lattice, acoustic_scale=acoustic_scale), num_sentences)
+    parts = []
+    for sentence, chance in zip(sentences, sentence_posteriors(sentences).tolist(), strict=True):
+        path = best_path(lattice, words=sentence.words, acoustic_scale=acoustic_scale)
+        assert path is not None, "sentences of a lattice are paths of it"
+        if chance > 0:
+            parts.append((chance, of_path(hmm.pdfs(path.transition_ids), hmm.num_pdfs)))
+    return mixed(parts)
