@@ -1,4 +1,4 @@
-"""Speakers who learn side by side: tables of parameters with a row for each, and steps that move everybody's row."""
+"""Speakers who learn side by side: estimates with a row for each, and steps that move everybody's row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar
 import torch
 from torch import Tensor
 
+from lhuc_asr.adaptation.estimates import Estimate, plain_estimate, rows_of, stacked
+from lhuc_asr.adaptation.held_out import Division, divide
 from lhuc_asr.adaptation.lower_part import GroupFrames, device_of, highest_split
 from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames
 from lhuc_asr.adaptation.objective import Objective, opened_objective
@@ -16,7 +18,7 @@ from lhuc_asr.adaptation.utterance_objective import GroupUtterances, opened_utte
 from lhuc_asr.adaptation.utterances import SpeakerUtterances
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.adapter import LhucAdapter
-from lhuc_asr.lhuc.amplitude import amplitude
+from lhuc_asr.lhuc.amplitude import amplitude, identity_r
 from lhuc_asr.lhuc.hooks import refuse_attached
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
@@ -29,6 +31,9 @@ _MEASURED_TARGETS = 1024
 
 Learnt: TypeAlias = SpeakerFrames | SpeakerUtterances
 """What one speaker is learnt from; a group learns in one of the two ways."""
+
+Estimator: TypeAlias = Callable[[Sequence[LhucAdapter], Sequence[int]], Estimate]
+"""From where everybody begins, and how many targets each learns from, to what is learnt."""
 
 Taken = TypeVar("Taken")
 Taken_co = TypeVar("Taken_co", covariant=True)
@@ -63,6 +68,8 @@ def opened_group(
     seed: int = 0,
     precision: Precision = Precision.float32,
     cache_bytes: int = CACHE_BYTES,
+    held_out_share: float = 0.0,
+    estimator: Estimator = plain_estimate,
 ) -> Iterator[SpeakerGroup[Any]]:
     """Prepare speakers to learn side by side inside the block.
 
@@ -75,6 +82,8 @@ def opened_group(
         seed: of the order of each speaker's frames or utterances.
         precision: of the matrix products; parameters and their derivatives are never of less than single precision.
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
+        held_out_share: of each speaker's targets that are not learnt from.
+        estimator: what is learnt; if nothing is said, r of every unit.
 
     Raises:
         SiteError: the adapters differ in sites or amplitude, the network lacks a site, or scales are attached to it.
@@ -86,7 +95,9 @@ def opened_group(
     halved = resolve(precision, device_of(network)) is Precision.bfloat16
     dtype = torch.bfloat16 if halved else None
     with _opened(network, first.sites, speakers, cache_bytes, dtype) as (objective, speech):
-        yield SpeakerGroup(objective, speech, adapters, seed)
+        divisions = [divide(speaker, held_out_share, seed=seed) for speaker in speakers]
+        estimate = estimator(adapters, [division.num_learnt for division in divisions])
+        yield SpeakerGroup(objective, speech, adapters, seed, estimate, divisions)
 
 
 @contextmanager
@@ -113,24 +124,31 @@ def _opened(
 class SpeakerGroup(Generic[Taken]):
     """Speakers who learn side by side, addressed by their places; `opened_group` makes one.
 
-    A step descends the sum of the speakers' mean cross-entropies. A row of the tables acts on its own speaker's frames
-    alone, and nothing but it is moved by them.
+    A step descends the sum of the speakers' mean cross-entropies. A row of the estimate acts on its own speaker's
+    frames alone, and nothing but it is moved by them.
 
     Attributes:
         sizes: targets of each speaker.
+        divisions: what each is learnt from, and what is held out.
+        estimate: what is learnt.
     """
 
     def __init__(
-        self, objective: Objective[Taken], speech: GroupSpeech[Taken], adapters: Sequence[LhucAdapter], seed: int
+        self,
+        objective: Objective[Taken],
+        speech: GroupSpeech[Taken],
+        adapters: Sequence[LhucAdapter],
+        seed: int,
+        estimate: Estimate,
+        divisions: Sequence[Division],
     ) -> None:
-        self.sizes = speech.sizes
+        self.sizes, self.estimate, self.divisions = speech.sizes, estimate, divisions
         self._objective, self._speech, self._adapters = objective, speech, adapters
         self._kind = adapters[0].kind
         self._generators = [torch.Generator().manual_seed(seed) for _ in adapters]
-        self._tables = {name: torch.stack([adapter.r[name].detach() for adapter in adapters]) for name in adapters[0].r}
 
     def sweep(self, places: Sequence[int], *, lr_at: Callable[[float], float], batch_size: int) -> list[float]:
-        """Pass over all frames or utterances of some speakers once, each speaker's in an order of its own.
+        """Pass once over what some speakers are learnt from, each speaker's items in an order of its own.
 
         Args:
             places: who takes part.
@@ -141,37 +159,53 @@ class SpeakerGroup(Generic[Taken]):
         Returns:
             For every speaker the mean of the objectives on the way; 0 for those who took no part.
         """
-        num_items = self._speech.num_items
-        orders = {place: torch.randperm(num_items[place], generator=self._generators[place]) for place in places}
-        totals = _Totals(self.sizes)
+        orders = {place: self._order(place) for place in places}
+        totals = _Totals(len(self.sizes))
         for batch in self._speech.minibatches(orders, batch_size):
             which = self._which(batch)
             lrs = [lr_at(share) for share in batch.shares]
-            r = {name: _rows_of(table, which).requires_grad_() for name, table in self._tables.items()}
+            drawn = self.estimate.drawn(which, batch.speakers)
+            r = {name: values.requires_grad_() for name, values in drawn.items()}
             with torch.enable_grad():
                 factors = {name: amplitude(values, self._kind) for name, values in r.items()}
             losses, by_factors = self._objective.losses_and_gradients(self._speech.take(batch), _detached(factors))
             gradients = torch.autograd.grad(list(factors.values()), list(r.values()), by_factors)
-            for table, gradient in zip(self._tables.values(), gradients, strict=True):
-                _descend(table, which, gradient, lrs)
+            self.estimate.descend(which, batch.speakers, dict(zip(r, gradients, strict=True)), lrs)
             totals.add(batch, losses)
         return totals.means()
 
-    def measure(self) -> list[float]:
-        """Mean cross-entropy of every speaker's targets with the parameters as they are."""
-        totals = _Totals(self.sizes)
+    def measure(self, r: Mapping[str, Tensor] | None = None, *, held_out: bool = False) -> list[float]:
+        """Mean cross-entropy of every speaker's targets; 0 for those without any.
+
+        Args:
+            r: site name -> (S, *units) parameters; as they are believed to be if nothing is said.
+            held_out: only of the targets that are not learnt from.
+        """
+        tables = self.estimate.r() if r is None else r
+        totals = _Totals(len(self.sizes))
         orders = {place: torch.arange(count) for place, count in enumerate(self._speech.num_items)}
-        for batch in self._speech.minibatches(orders, max(1, _MEASURED_TARGETS // len(orders))):
+        if held_out:
+            orders = {place: own.held_out for place, own in enumerate(self.divisions) if len(own.held_out)}
+        for batch in self._speech.minibatches(orders, max(1, _MEASURED_TARGETS // max(1, len(orders)))):
             which = self._which(batch)
-            factors = {name: amplitude(_rows_of(table, which), self._kind) for name, table in self._tables.items()}
+            factors = {name: amplitude(rows_of(table, which), self._kind) for name, table in tables.items()}
             totals.add(batch, self._objective.losses(self._speech.take(batch), factors))
         return totals.means()
 
-    def store(self, places: Sequence[int]) -> None:
-        """Put what these speakers have learnt into their adapters."""
-        for name, table in self._tables.items():
+    def identity(self) -> dict[str, Tensor]:
+        """Site name -> (S, *units) parameters that scale nothing."""
+        return {name: torch.full_like(table, identity_r(self._kind)) for name, table in stacked(self._adapters).items()}
+
+    def store(self, places: Sequence[int], r: Mapping[str, Tensor] | None = None) -> None:
+        """Put what these speakers have learnt into their adapters; ``r`` as for `measure`."""
+        for name, table in (self.estimate.r() if r is None else r).items():
             for place in places:
                 self._adapters[place].r[name].data.copy_(table[place])
+
+    def _order(self, place: int) -> Tensor:
+        """A speaker's items that are learnt from, shuffled."""
+        learnt = self.divisions[place].learnt
+        return learnt[torch.randperm(len(learnt), generator=self._generators[place])]
 
     def _which(self, batch: JointMinibatch) -> Tensor | None:
         """Rows of the tables of those who take part; None means all."""
@@ -183,8 +217,8 @@ class SpeakerGroup(Generic[Taken]):
 class _Totals:
     """Sums of objectives over targets, one for each speaker, fetched from the device only at the end."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._sizes = sizes
+    def __init__(self, num_speakers: int) -> None:
+        self._num_speakers = num_speakers
         self._steps: list[tuple[JointMinibatch, Tensor]] = []
 
     def add(self, batch: JointMinibatch, losses: Tensor) -> None:
@@ -192,29 +226,14 @@ class _Totals:
         self._steps.append((batch, losses))
 
     def means(self) -> list[float]:
-        """Mean over each speaker's targets; 0 for those who took no part."""
-        sums = [0.0] * len(self._sizes)
+        """Mean over the targets that each speaker has had; 0 for those who took no part."""
+        sums, sizes = [0.0] * self._num_speakers, [0] * self._num_speakers
         values = iter(torch.cat([losses for _, losses in self._steps]).tolist() if self._steps else [])
         for batch, _ in self._steps:
             for place, count in zip(batch.speakers, batch.rows.counts, strict=True):
                 sums[place] += next(values) * count
-        return [total / size for total, size in zip(sums, self._sizes, strict=True)]
-
-
-def _rows_of(table: Tensor, which: Tensor | None) -> Tensor:
-    return table.detach() if which is None else table.index_select(0, which)
-
-
-def _descend(table: Tensor, which: Tensor | None, gradient: Tensor, lrs: Sequence[float]) -> None:
-    """One step of plain gradient descent for the speakers who take part, each by its own row and length."""
-    lr = lrs[0]
-    if len(set(lrs)) > 1:
-        gradient = gradient * gradient.new_tensor(lrs).view(-1, *[1] * (gradient.ndim - 1))
-        lr = 1.0
-    if which is None:
-        table.sub_(gradient, alpha=lr)
-    else:
-        table.index_add_(0, which, gradient, alpha=-lr)
+                sizes[place] += count
+        return [total / max(1, size) for total, size in zip(sums, sizes, strict=True)]
 
 
 def _detached(factors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,13 +11,18 @@ from typing import Any
 
 from torch import Tensor
 
+from lhuc_asr.adaptation.estimates import EstimateConfig
 from lhuc_asr.adaptation.group import CACHE_BYTES, Learnt, SpeakerGroup, opened_group
+from lhuc_asr.adaptation.held_out import HeldOutConfig, HeldOutReport, Verdict
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.priors import Estimator
+from lhuc_asr.adaptation.stopping import SweepWatch
 from lhuc_asr.adaptation.target_config import TargetConfig
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.training.precision import Precision
 from lhuc_asr.units import Seconds
 
@@ -30,8 +35,8 @@ class StepSchedule(Enum):
 
 
 @dataclass(kw_only=True, slots=True)
-class AdaptConfig(TargetConfig):
-    """How a speaker's scales are learnt; from which targets, stands in the base.
+class AdaptConfig(TargetConfig, EstimateConfig, HeldOutConfig):
+    """How scales are learnt; from which targets, what holds them, and when learning stops, stands in the bases.
 
     Attributes:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
@@ -58,6 +63,8 @@ class AdaptConfig(TargetConfig):
 
     def __post_init__(self) -> None:
         TargetConfig.__post_init__(self)
+        EstimateConfig.__post_init__(self)
+        HeldOutConfig.__post_init__(self)
         if not self.lr > 0:
             raise ConfigError(f"adapt.lr must be positive, got {self.lr}")
         if self.num_epochs < 1:
@@ -81,12 +88,16 @@ class UpdateReport:
         objective_after: the same with the scales at the end.
         per_epoch: mean of the minibatch objectives of every sweep, measured on the way.
         seconds: wall-clock time that the update took.
+        held_out: what speech told that was not learnt from; None where none was to be held out.
+        coefficients: numbers that were learnt instead of r; none where r was learnt.
     """
 
     objective_before: float
     objective_after: float
     per_epoch: tuple[float, ...]
     seconds: Seconds
+    held_out: HeldOutReport | None = None
+    coefficients: tuple[float, ...] = ()
 
 
 def adapt(
@@ -116,6 +127,7 @@ def adapt_group(
     speakers: Sequence[Learnt],
     config: AdaptConfig,
     *,
+    prior: ScalePrior | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> list[UpdateReport | SpeakerError]:
     """Learn the scales of several speakers side by side; not one bit of the net changes, and gradients reach only r.
@@ -131,6 +143,7 @@ def adapt_group(
         adapters: one for each speaker, all of the same sites and amplitude; moved in place.
         speakers: what each is learnt from, all of them frames or all of them utterances.
         config: step, sweeps, minibatch of each speaker.
+        prior: of the file that the configuration names (`lhuc_asr.adaptation.priors.prior_of`).
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
 
     Returns:
@@ -139,6 +152,7 @@ def adapt_group(
 
     Raises:
         SiteError: the adapters differ in sites or amplitude, a site does not act, or scales are attached already.
+        ConfigError: the configuration names a file, and no prior was given.
     """
     start = time.perf_counter()
     able = [place for place, speaker in enumerate(speakers) if speaker.have_targets]
@@ -146,7 +160,13 @@ def adapt_group(
     if able:
         chosen = ([adapters[place] for place in able], [speakers[place] for place in able])
         with opened_group(
-            network, *chosen, seed=config.seed, precision=config.precision, cache_bytes=cache_bytes
+            network,
+            *chosen,
+            seed=config.seed,
+            precision=config.precision,
+            cache_bytes=cache_bytes,
+            held_out_share=config.held_out_share,
+            estimator=Estimator(config, prior, config.seed),
         ) as group:
             courses = _courses(group, config)
         shares = [group.sizes[place] / sum(group.sizes) for place in range(len(able))]
@@ -163,18 +183,39 @@ class _Course:
     before: float
     per_epoch: tuple[float, ...]
     after: float
+    held_out: HeldOutReport | None
+    coefficients: tuple[float, ...]
 
 
 def _courses(group: SpeakerGroup[Any], config: AdaptConfig) -> list[_Course]:
     """Learn; those whose objective is not finite from the beginning do not take part."""
     before = group.measure()
-    going = [place for place, value in enumerate(before) if math.isfinite(value)]
-    epochs = [_sweep(group, going, config, epoch) for epoch in range(config.num_epochs)]
-    group.store(going)
-    after = group.measure()
+    able = [place for place, value in enumerate(before) if math.isfinite(value)]
+    watch = SweepWatch(group, able, config)
+    epochs: list[dict[int, float]] = []
+    while len(epochs) < config.num_epochs and watch.going:
+        means = _sweep(group, watch.going, config, len(epochs))
+        epochs.append({place: means[place] for place in watch.going})
+        watch.after_sweep(epochs[-1])
+    r, reports = watch.settle(), watch.reports()
+    group.store(able, r)
+    after = group.measure(r)
+    fallen = {place for place, report in reports.items() if report.verdict is Verdict.fell_back}
     return [
-        _Course(before[place], tuple(epoch[place] for epoch in epochs), after[place]) for place in range(len(before))
+        _Course(
+            before=before[place],
+            per_epoch=_kept(reports.get(place), [epoch[place] for epoch in epochs if place in epoch]),
+            after=after[place],
+            held_out=reports.get(place),
+            coefficients=tuple(group.estimate.coefficients(place)) if place not in fallen else (),
+        )
+        for place in range(len(before))
     ]
+
+
+def _kept(report: HeldOutReport | None, means: Sequence[float]) -> tuple[float, ...]:
+    """Means of the sweeps that are told: without the one that ran away, where that was noticed."""
+    return tuple(means[:-1] if report is not None and report.ran_away else means)
 
 
 def _sweep(group: SpeakerGroup[Any], going: Sequence[int], config: AdaptConfig, epoch: int) -> list[float]:
@@ -187,11 +228,17 @@ def _sweep(group: SpeakerGroup[Any], going: Sequence[int], config: AdaptConfig, 
 def _outcome(course: _Course, config: AdaptConfig, seconds: Seconds) -> UpdateReport | SpeakerError:
     if not math.isfinite(course.before):
         return SpeakerError("the objective is not finite before the first step")
-    if not all(map(math.isfinite, (course.after, *course.per_epoch))):
+    held_out = course.held_out.objectives if course.held_out else ()
+    if not all(map(math.isfinite, (course.after, *course.per_epoch, *held_out))):
         went = f"the objective went from {course.before:.3f} to {course.after:.3f}"
         return SpeakerError(f"{went}; lower adapt.lr ({config.lr})")
     return UpdateReport(
-        objective_before=course.before, objective_after=course.after, per_epoch=course.per_epoch, seconds=seconds
+        objective_before=course.before,
+        objective_after=course.after,
+        per_epoch=course.per_epoch,
+        seconds=seconds,
+        held_out=course.held_out,
+        coefficients=course.coefficients,
     )
 
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.group import Learnt
 from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
+from lhuc_asr.adaptation.held_out import HeldOutReport
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.lower_part import device_of
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.priors import start_at_mean
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.targets import joined
 from lhuc_asr.adaptation.update import UpdateReport, adapt_group
@@ -30,6 +32,7 @@ from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.parallel import map_in_processes, one_thread
 from lhuc_asr.profiles.format import Profile
+from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.progress import track
 from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
 
@@ -49,6 +52,7 @@ class Updated:
         report: what the update did.
         num_frames: output frames that were learnt from.
         cpu: seconds of one core that it took.
+        prior: SHA-256 of the prior that it began with; None where there was none.
     """
 
     r: Mapping[str, NDArray[np.float32]]
@@ -57,6 +61,7 @@ class Updated:
     report: UpdateReport
     num_frames: int
     cpu: Seconds
+    prior: str | None = None
 
     def profile(
         self, speaker: str, *, base_fingerprint: str, settings: Mapping[str, Any], frame_shift_ms: Milliseconds
@@ -79,10 +84,13 @@ class Updated:
             seconds=frames_to_seconds(self.num_frames, frame_shift_ms),
             objective_before=self.report.objective_before,
             objective_after=self.report.objective_after,
+            guard=self.report.held_out.plain() if self.report.held_out else None,
             settings={
                 **settings,
                 "objective_per_epoch": list(self.report.per_epoch),
                 "update_seconds": self.report.seconds,
+                **({"prior": self.prior} if self.prior else {}),
+                **({"coefficients": list(self.report.coefficients)} if self.report.coefficients else {}),
             },
         )
 
@@ -95,6 +103,8 @@ def report_of(profile: Profile) -> UpdateReport:
         objective_after=profile.objective_after,
         per_epoch=tuple(profile.settings["objective_per_epoch"]),
         seconds=profile.settings["update_seconds"],
+        held_out=HeldOutReport.from_plain(profile.guard),
+        coefficients=tuple(profile.settings.get("coefficients", ())),
     )
 
 
@@ -106,6 +116,7 @@ def update_speakers(
     *,
     settings: AdaptationSettings,
     num_jobs: int,
+    prior: ScalePrior | None = None,
 ) -> Iterator[tuple[str, Updated | str]]:
     """Learn the scales of many speakers; a speaker who fails gives the reason, and the others go on.
 
@@ -122,15 +133,17 @@ def update_speakers(
         feats: utterance id -> (T, F) normalised.
         settings: of the adaptation.
         num_jobs: processes.
+        prior: of the file that the settings name.
 
     Raises:
+        ConfigError: the settings name a prior, and none was given.
         OSError: features cannot be read.
         WorkerError: a worker process died.
     """
 
     def update(group: tuple[str, ...]) -> list[tuple[str, Updated | str]]:
         with one_thread():
-            return list(_update_group(network, sites, group, targets, feats, settings))
+            return list(_update_group(network, sites, group, targets, feats, settings, prior))
 
     device = device_of(network)
     groups = list(_groups(network, sites, targets, settings.adapt.batch_size))
@@ -159,6 +172,7 @@ def _update_group(
     targets: Mapping[str, SpeakerTargets],
     feats: Feats,
     settings: AdaptationSettings,
+    prior: ScalePrior | None,
 ) -> Iterator[tuple[str, Updated | str]]:
     """Speakers of one group, in their order; where all fail together, each is tried alone."""
     outcomes: dict[str, Updated | str] = {}
@@ -169,13 +183,13 @@ def _update_group(
         except _FAILURES as error:
             outcomes[speaker] = _reason(speaker, error)
     try:
-        outcomes.update(_update(network, sites, able, settings))
+        outcomes.update(_update(network, sites, able, settings, prior))
     except _FAILURES as error:
         if len(able) == 1:
             outcomes.update({speaker: _reason(speaker, error) for speaker in able})
         else:
             for speaker in able:
-                outcomes.update(_update_group(network, sites, [speaker], targets, feats, settings))
+                outcomes.update(_update_group(network, sites, [speaker], targets, feats, settings, prior))
     yield from ((speaker, outcomes[speaker]) for speaker in group)
 
 
@@ -184,12 +198,14 @@ def _update(
     sites: Sequence[Site],
     speakers: Mapping[str, Learnt],
     settings: AdaptationSettings,
+    prior: ScalePrior | None,
 ) -> dict[str, Updated | str]:
     if not speakers:
         return {}
     begin = cpu_seconds()
-    adapters = [LhucAdapter.identity(network, sites, settings.lhuc.amplitude) for _ in speakers]
-    reports = adapt_group(network, adapters, list(speakers.values()), settings.adapt)
+    kind = settings.lhuc.amplitude
+    adapters = [start_at_mean(LhucAdapter.identity(network, sites, kind), prior) for _ in speakers]
+    reports = adapt_group(network, adapters, list(speakers.values()), settings.adapt, prior=prior)
     cpu_per_frame = (cpu_seconds() - begin) / max(1, sum(own.num_frames for own in speakers.values()))
     outcomes: dict[str, Updated | str] = {}
     for (speaker, own), adapter, report in zip(speakers.items(), adapters, reports, strict=True):
@@ -199,7 +215,9 @@ def _update(
             r = {name: value.detach().cpu().numpy() for name, value in adapter.r.items()}
             num_frames = own.num_frames
             layouts = {site.name: site.layout.letters for site in sites}
-            outcomes[speaker] = Updated(r, adapter.kind, layouts, report, num_frames, cpu_per_frame * num_frames)
+            cpu = cpu_per_frame * num_frames
+            used = prior.sha256 if prior else None
+            outcomes[speaker] = Updated(r, adapter.kind, layouts, report, num_frames, cpu, used)
     return outcomes
 
 

@@ -1,0 +1,317 @@
+"""What of a speaker is learnt: numbers in a space of parameters, drawn to a prior, at a point or with their doubt.
+
+Learnt numbers have a row for each speaker of a group. Nothing here mixes rows, so that everybody's numbers take the
+path that they would take alone.
+
+A step on the objective is plain gradient descent; the prior acts after it, exactly (a proximal step): however strong
+it is, nothing overshoots, and an infinitely strong prior gives its mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.adaptation.spaces import Space, UnitSpace
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.lhuc.adapter import LhucAdapter
+
+_NOISE = 7919
+"""Added to the seed of the order of frames, so that noise is another sequence."""
+
+_INFINITE = 1e12
+"""So strong a prior moves everything to its mean, and squares of it are still numbers in single precision."""
+
+Rows = Tensor | None
+"""Numbers of the rows that take part in a step; None means all of them."""
+
+
+class Estimation(Enum):
+    """How numbers are known: as a ``point``, or ``bayesian`` as a Gaussian with mean and standard deviation."""
+
+    point = "point"
+    bayesian = "bayesian"
+
+
+@dataclass(kw_only=True)
+class EstimateConfig:
+    """What holds an estimate when there is little speech, or wrong targets; without slots, to be one base of several.
+
+    Attributes:
+        prior: strength of the pull of r towards its prior mean; 0 is no pull, 1 is Bayes' rule for frames that are
+            independent. Frames are not, and first passes err: more is usually better.
+        prior_layers: that many times as strong by layer, the lowest first; the last number holds for all further
+            layers; none means the same for all.
+        prior_from: file of `lhuc-profiles prior` with each unit's mean and variance; without one the mean is the
+            identity and the variance 1. Learning begins at the mean.
+        subspace: such a file, whose directions alone are learnt: r is its mean and a few coefficients.
+        num_directions: of that file, those along which speakers differ most; 0 is all that it has.
+        estimation: a point, or a Gaussian for each number, whose mean is used afterwards.
+        posterior_std: standard deviation of every number at the beginning, where it is a Gaussian.
+
+    Source: Huang et al. 2015 (arXiv:1503.02108) for priors from training speakers; Xie et al. 2021 (arXiv:2012.07460)
+    for the scale by frames, Gaussians and strengths by layer (1e-4, 1e-3, 1e-2, 1e-1, 1 from the bottom); Samarakoon &
+    Sim 2016 for subspaces.
+    """
+
+    prior: float = 0.0
+    prior_layers: list[float] = field(default_factory=list)
+    prior_from: str | None = None
+    subspace: str | None = None
+    num_directions: int = 0
+    estimation: Estimation = Estimation.point
+    posterior_std: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.prior >= 0 and math.isfinite(self.prior)):
+            raise ConfigError(f"adapt.prior must be 0 or more, and finite, got {self.prior}")
+        if not all(times >= 0 and math.isfinite(times) for times in self.prior_layers):
+            raise ConfigError(f"adapt.prior_layers must be 0 or more, and finite, got {self.prior_layers}")
+        if self.num_directions < 0:
+            raise ConfigError(f"adapt.num_directions must be 0 or more, got {self.num_directions}")
+        if not (self.posterior_std > 0 and math.isfinite(self.posterior_std)):
+            raise ConfigError(f"adapt.posterior_std must be positive and finite, got {self.posterior_std}")
+        self._refuse_what_says_nothing()
+
+    def _refuse_what_says_nothing(self) -> None:
+        if self.subspace is not None and self.prior_from is not None:
+            raise ConfigError("adapt.subspace has a mean and variances of its own; give it without adapt.prior_from")
+        if self.subspace is not None and self.prior_layers:
+            raise ConfigError("adapt.subspace goes through all layers at once; give it without adapt.prior_layers")
+        if self.subspace is None and self.num_directions:
+            raise ConfigError("adapt.num_directions chooses from the directions of adapt.subspace, which is not given")
+        if self.estimation is Estimation.bayesian and not self.prior:
+            raise ConfigError("adapt.estimation=bayesian needs a prior: give adapt.prior, 1 is Bayes' rule")
+
+    def strength_of_layer(self, layer: int) -> float:
+        """Pull of one layer, counted from 0 at the bottom.
+
+        Example:
+            >>> config = EstimateConfig(prior=2.0, prior_layers=[0.1, 1.0])
+            >>> [config.strength_of_layer(layer) for layer in range(3)]
+            [0.2, 2.0, 2.0]
+        """
+        if not self.prior_layers:
+            return self.prior
+        return self.prior * self.prior_layers[min(layer, len(self.prior_layers) - 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pull:
+    """A Gaussian prior of every learnt number.
+
+    Attributes:
+        mean: table -> mean of each number.
+        variance: table -> variance of each number, or one for all.
+        strength: table -> how often it counts; 0 is not at all.
+        num_targets: by row, over how many targets the objective is a mean: with more speech the prior counts less.
+    """
+
+    mean: Mapping[str, Tensor]
+    variance: Mapping[str, Tensor]
+    strength: Mapping[str, float]
+    num_targets: Sequence[int]
+
+    def step_sizes(self, name: str, rows: Sequence[int], lrs: Sequence[float], like: Tensor) -> Tensor:
+        """(S, 1, ...) lr times strength by number of targets: how far a step follows this prior, for variance 1."""
+        strength = self.strength[name]
+        sizes = [min(_INFINITE, strength * lr / self.num_targets[row]) for row, lr in zip(rows, lrs, strict=True)]
+        return like.new_tensor(sizes).view(-1, *[1] * (like.ndim - 1))
+
+    def drawn_to_mean(self, name: str, values: Tensor, sizes: Tensor) -> Tensor:
+        """Where (v - values)^2 / 2 + sizes * (v - mean)^2 / (2 variance) is least."""
+        share = 1 / (1 + self.variance[name] / sizes)  # sizes of 0 give 0, and of infinity 1
+        return torch.lerp(values, self.mean[name].expand_as(values), share.expand_as(values))
+
+    def drawn_to_std(self, name: str, std: Tensor, sizes: Tensor) -> Tensor:
+        """Where (s - std)^2 / 2 + sizes * (s^2 / (2 variance) - log s) is least: the positive root of a parabola."""
+        curvature = 1 + sizes / self.variance[name]
+        drawn = (std + (std.square() + 4 * sizes * curvature).sqrt()) / (2 * curvature)
+        return drawn.clamp_min(0)
+
+
+class Estimate(Protocol):
+    """The learnt numbers of a group.
+
+    Attributes:
+        tables: all of them, each with a row for each speaker; whoever copies rows of them copies the estimate.
+    """
+
+    tables: Mapping[str, Tensor]
+
+    def r(self, which: Rows = None) -> dict[str, Tensor]:
+        """Site name -> (S, *units) parameters as they are believed to be."""
+
+    def drawn(self, which: Rows, places: Sequence[int]) -> dict[str, Tensor]:
+        """Parameters for the next minibatch of these rows, which are ``places``."""
+
+    def descend(self, which: Rows, places: Sequence[int], by_r: Mapping[str, Tensor], lrs: Sequence[float]) -> None:
+        """One step, given the derivatives of the objectives by the parameters last drawn.
+
+        Args:
+            which: rows that take part.
+            places: the same as numbers.
+            by_r: site name -> (S, *units) derivatives.
+            lrs: (S) step of each of them.
+        """
+
+    def coefficients(self, place: int) -> list[float]:
+        """Numbers that were learnt instead of r, if there are such."""
+
+
+class PointEstimate:
+    """Every number is a point.
+
+    Args:
+        space: from numbers to r.
+        tables: numbers at the beginning.
+        pull: None where no prior holds them.
+    """
+
+    def __init__(self, space: Space, tables: Mapping[str, Tensor], pull: Pull | None) -> None:
+        self.tables = tables
+        self._space, self._pull = space, pull
+
+    def r(self, which: Rows = None) -> dict[str, Tensor]:
+        """Parameters as they are believed to be."""
+        return self._space.r({name: rows_of(table, which) for name, table in self.tables.items()})
+
+    def drawn(self, which: Rows, places: Sequence[int]) -> dict[str, Tensor]:
+        """The same: there is no doubt."""
+        return self.r(which)
+
+    def descend(self, which: Rows, places: Sequence[int], by_r: Mapping[str, Tensor], lrs: Sequence[float]) -> None:
+        """Plain gradient descent, and what the prior makes of it."""
+        for name, gradient in self._space.by_numbers(by_r).items():
+            table = self.tables[name]
+            _descend(table, which, gradient, lrs)
+            if self._pull is not None:
+                rows = rows_of(table, which)
+                sizes = self._pull.step_sizes(name, places, lrs, rows)
+                put_rows(table, which, self._pull.drawn_to_mean(name, rows, sizes))
+
+    def coefficients(self, place: int) -> list[float]:
+        """Numbers that were learnt instead of r, if there are such."""
+        return self._space.coefficients({name: table[place] for name, table in self.tables.items()})
+
+
+class BayesianEstimate:
+    """Every number is a Gaussian; each minibatch is computed with one draw from it, by the speaker's own noise.
+
+    The objective is the expected mean loss and the divergence from the prior, KL(q || p) by number of targets: a step
+    follows the sampled gradient of the former, and the latter exactly. Afterwards r is that of the means.
+
+    When not to use it: with minutes of speech, where it gives what a point gives, more slowly; where r decides much by
+    small changes (a large ``posterior_std`` with ``exp``), minibatches of few frames learn next to nothing but noise.
+
+    Args:
+        space: from numbers to r.
+        tables: means at the beginning.
+        pull: the prior.
+        std: of all numbers at the beginning.
+        seed: of the noise.
+
+    Source: Xie et al. 2021 (arXiv:2012.07460), who tie one
+    standard deviation for a layer; here each number has its own.
+    """
+
+    def __init__(self, space: Space, tables: Mapping[str, Tensor], pull: Pull, *, std: float, seed: int) -> None:
+        self._space, self._pull, self._names = space, pull, list(tables)
+        self.tables = {**tables, **{_std_of(name): torch.full_like(table, std) for name, table in tables.items()}}
+        num_rows = len(next(iter(tables.values())))
+        self._generators = [torch.Generator().manual_seed(seed + _NOISE) for _ in range(num_rows)]
+        self._noise: dict[str, Tensor] = {}
+
+    def r(self, which: Rows = None) -> dict[str, Tensor]:
+        """Parameters of the means."""
+        return self._space.r({name: rows_of(self.tables[name], which) for name in self._names})
+
+    def drawn(self, which: Rows, places: Sequence[int]) -> dict[str, Tensor]:
+        """Mean and standard deviation times noise."""
+        self._noise = self._drawn_noise(places)
+        drawn = {}
+        for name, noise in self._noise.items():
+            mean, std = rows_of(self.tables[name], which), rows_of(self.tables[_std_of(name)], which)
+            drawn[name] = torch.addcmul(mean, std, noise)
+        return self._space.r(drawn)
+
+    def descend(self, which: Rows, places: Sequence[int], by_r: Mapping[str, Tensor], lrs: Sequence[float]) -> None:
+        """Means and standard deviations, each by its own derivative, and what the prior makes of them."""
+        for name, gradient in self._space.by_numbers(by_r).items():
+            mean, std = self.tables[name], self.tables[_std_of(name)]
+            _descend(mean, which, gradient, lrs)
+            _descend(std, which, gradient * self._noise[name], lrs)
+            rows = rows_of(mean, which)
+            sizes = self._pull.step_sizes(name, places, lrs, rows)
+            put_rows(mean, which, self._pull.drawn_to_mean(name, rows, sizes))
+            put_rows(std, which, self._pull.drawn_to_std(name, rows_of(std, which), sizes))
+
+    def coefficients(self, place: int) -> list[float]:
+        """Means that were learnt instead of r, if there are such."""
+        return self._space.coefficients({name: self.tables[name][place] for name in self._names})
+
+    def _drawn_noise(self, places: Sequence[int]) -> dict[str, Tensor]:
+        tables = [self.tables[name] for name in self._names]
+        sizes = [table[0].numel() for table in tables]
+        drawn_SD = torch.stack([torch.randn(sum(sizes), generator=self._generators[place]) for place in places])
+        parts = zip(self._names, tables, torch.split(drawn_SD, sizes, dim=1), strict=True)
+        return {name: part.reshape(-1, *table.shape[1:]).to(table) for name, table, part in parts}
+
+
+def divergence(mean: Tensor, std: Tensor, prior_mean: Tensor, prior_variance: Tensor) -> Tensor:
+    """KL(N(mean, std^2) || N(prior_mean, prior_variance)) of each number, in nats.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> divergence(one, one, one, one), divergence(3 * one, one, one, one)
+        (tensor([0.]), tensor([2.]))
+
+    Source: Xie et al. 2021 (arXiv:2012.07460): half of (mu - mu0)^2/s0^2 + s^2/s0^2 - 1 - log(s^2/s0^2).
+    """
+    ratio = std.square() / prior_variance
+    return 0.5 * ((mean - prior_mean).square() / prior_variance + ratio - 1 - ratio.log())
+
+
+def plain_estimate(adapters: Sequence[LhucAdapter], num_targets: Sequence[int]) -> Estimate:
+    """r of every unit, held by nothing, from where the adapters stand."""
+    return PointEstimate(UnitSpace(), stacked(adapters), None)
+
+
+def stacked(adapters: Sequence[LhucAdapter]) -> dict[str, Tensor]:
+    """Site name -> (S, *units) parameters, a row for each adapter."""
+    return {name: torch.stack([adapter.r[name].detach() for adapter in adapters]) for name in adapters[0].r}
+
+
+def rows_of(table: Tensor, which: Rows) -> Tensor:
+    """Some rows of a table, or the table itself."""
+    return table.detach() if which is None else table.index_select(0, which)
+
+
+def put_rows(table: Tensor, which: Rows, rows: Tensor) -> None:
+    """Put rows where `rows_of` took them."""
+    if which is None:
+        table.copy_(rows)
+    else:
+        table.index_copy_(0, which, rows)
+
+
+def _descend(table: Tensor, which: Rows, gradient: Tensor, lrs: Sequence[float]) -> None:
+    """One step of plain gradient descent for the speakers who take part, each by its own row and length."""
+    lr = lrs[0]
+    if len(set(lrs)) > 1:
+        gradient = gradient * gradient.new_tensor(lrs).view(-1, *[1] * (gradient.ndim - 1))
+        lr = 1.0
+    if which is None:
+        table.sub_(gradient, alpha=lr)
+    else:
+        table.index_add_(0, which, gradient, alpha=-lr)
+
+
+def _std_of(name: str) -> str:
+    return f"standard deviation of {name}"

@@ -1,0 +1,141 @@
+"""What a configuration wants to be learnt, and the prior that a file gives: read, checked, known by its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.adaptation.estimates import (
+    BayesianEstimate,
+    Estimate,
+    EstimateConfig,
+    Estimation,
+    PointEstimate,
+    Pull,
+    stacked,
+)
+from lhuc_asr.adaptation.spaces import Space, Subspace, UnitSpace
+from lhuc_asr.errors import ConfigError, ProfileError
+from lhuc_asr.files import sha256
+from lhuc_asr.lhuc.adapter import LhucAdapter
+from lhuc_asr.lhuc.amplitude import Amplitude, identity_r
+from lhuc_asr.lhuc.sites import Site
+from lhuc_asr.profiles.prior import ScalePrior, load_prior
+
+FILES = ("prior_from", "subspace")
+"""Settings that name a file of `lhuc-profiles prior`."""
+
+
+def prior_of(
+    config: EstimateConfig, sites: Sequence[Site], amplitude: Amplitude, *, fingerprint: str | None
+) -> ScalePrior | None:
+    """The prior in the file that a configuration names, if it names one.
+
+    Args:
+        config: of the estimate.
+        sites: what is scaled.
+        amplitude: by which function.
+        fingerprint: of the model; None leaves that open.
+
+    Raises:
+        ProfileError: the file is missing, damaged or of another model, other layers or another amplitude.
+        ConfigError: it has fewer directions than are asked for.
+    """
+    path = config.prior_from or config.subspace
+    if path is None:
+        return None
+    prior = load_prior(Path(path), fingerprint=fingerprint)
+    prior.require_fits(sites, amplitude, all_sites=config.subspace is not None)
+    if config.subspace is not None:
+        Subspace(prior, [site.name for site in sites], config.num_directions, torch.zeros(0))
+    return prior
+
+
+def content_of(config: EstimateConfig) -> dict[str, str]:
+    """Setting -> SHA-256 of the file that it names, so that what was learnt with another content is learnt again.
+
+    Raises:
+        ProfileError: a file cannot be read.
+    """
+    paths = {name: getattr(config, name) for name in FILES}
+    try:
+        return {name: sha256(Path(path)) for name, path in paths.items() if path is not None}
+    except OSError as problem:
+        raise ProfileError(f"cannot read the prior '{problem.filename}': {problem.strerror}") from problem
+
+
+def start_at_mean(adapter: LhucAdapter, prior: ScalePrior | None) -> LhucAdapter:
+    """The adapter, at the prior's mean if there is a prior."""
+    if prior is not None:
+        for name, r in adapter.r.items():
+            r.data.copy_(prior.mean[name])
+    return adapter
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """Makes the estimate of a group.
+
+    Attributes:
+        config: what is learnt.
+        prior: from the file that the configuration names.
+        seed: of noise.
+
+    Raises:
+        ConfigError: the configuration names a file, and no prior is given.
+    """
+
+    config: EstimateConfig
+    prior: ScalePrior | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if named := [name for name in FILES if getattr(self.config, name) is not None and self.prior is None]:
+            raise ConfigError(f"adapt.{named[0]} names a file: read it with prior_of, and give what it holds")
+
+    def __call__(self, adapters: Sequence[LhucAdapter], num_targets: Sequence[int]) -> Estimate:
+        """The estimate, from where the adapters stand.
+
+        Args:
+            adapters: one for each speaker.
+            num_targets: over how many targets each speaker's objective is a mean.
+        """
+        tables = stacked(adapters)
+        like = next(iter(tables.values()))
+        space: Space = UnitSpace()
+        pull = self._pull_of_units(list(tables), adapters[0].kind, num_targets, like)
+        if self.config.subspace is not None and self.prior is not None:
+            subspace = Subspace(self.prior, list(tables), self.config.num_directions, like)
+            space, tables = subspace, subspace.numbers(tables)
+            pull = self._pull(tables, lambda _: like.new_zeros(()), lambda _: subspace.variance, num_targets)
+        if self.config.estimation is Estimation.bayesian:
+            return BayesianEstimate(space, tables, pull, std=self.config.posterior_std, seed=self.seed)
+        return PointEstimate(space, tables, pull if self.config.prior else None)
+
+    def _pull_of_units(self, names: Sequence[str], kind: Amplitude, num_targets: Sequence[int], like: Tensor) -> Pull:
+        identity, one = like.new_full((), identity_r(kind)), like.new_ones(())
+        prior = self.prior
+        if prior is None:
+            return self._pull(names, lambda _: identity, lambda _: one, num_targets)
+        return self._pull(
+            names, lambda name: prior.mean[name].to(like), lambda name: prior.variance[name].to(like), num_targets
+        )
+
+    def _pull(
+        self,
+        names: Any,
+        mean_of: Callable[[str], Tensor],
+        variance_of: Callable[[str], Tensor],
+        num_targets: Sequence[int],
+    ) -> Pull:
+        return Pull(
+            mean={name: mean_of(name) for name in names},
+            variance={name: variance_of(name) for name in names},
+            strength={name: self.config.strength_of_layer(layer) for layer, name in enumerate(names)},
+            num_targets=num_targets,
+        )
