@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lhuc_asr.lang.lexicon import Lexicon
 
 _NUM_SENTENCES = 100
+_MOST_ARCS = 12_000
+"""Of a raw lattice; telling its sentences apart may take time and memory that grow much faster than this."""
+_WIDEST, _NARROWEST = 8.0, 0.1
 
 
 class HypothesisKind(Enum):
@@ -73,11 +76,20 @@ class LatticeReader:
 
 
 def _fewest_errors(lattice: Lattice) -> tuple[int, ...]:
-    sentences = word_lattice(lattice)
+    sentences = word_lattice(_of_bearable_size(lattice))
     cheapest = best_path(sentences)
     assert cheapest is not None, "a lattice has a path"
     return mbr(sentences, arc_posteriors(sentences), cheapest.words).words
 
 
 def _least_risk(lattice: Lattice) -> tuple[int, ...]:
-    return least_risk(nbest(word_lattice(lattice), _NUM_SENTENCES)).words
+    return least_risk(nbest(word_lattice(_of_bearable_size(lattice)), _NUM_SENTENCES)).words
+
+
+def _of_bearable_size(lattice: Lattice) -> Lattice:
+    """The lattice, or so many of its best paths that its sentences can be told apart in memory and time."""
+    beam = _WIDEST
+    while lattice.num_arcs > _MOST_ARCS and beam > _NARROWEST:
+        beam *= 0.8
+        lattice = lattice.pruned(beam)
+    return lattice

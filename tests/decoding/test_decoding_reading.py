@@ -14,7 +14,13 @@ from tiny_lattices import all_paths, chances, lattices
 from lhuc_asr.decoding.confidence import ConfidenceEstimator
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.decoding.lattice_hypothesis import hypothesis_of
-from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader, _fewest_errors, _least_risk
+from lhuc_asr.decoding.lattice_reading import (
+    HypothesisKind,
+    LatticeReader,
+    _fewest_errors,
+    _least_risk,
+    _of_bearable_size,
+)
 from lhuc_asr.decoding.lattice_union import _frames_of_words, holds
 from lhuc_asr.decoding.rescoring import LanguageModelChange
 from lhuc_asr.decoding.wfst import DecodingConfig, WfstDecoder
@@ -176,3 +182,15 @@ def test_times_are_in_the_outputs_of_the_network(toy, decoder, noisy, kind, shif
 def test_a_lattice_search_beam_that_cannot_be_is_refused():
     with pytest.raises(ConfigError, match=r"decoding\.lattice_search_beam must be positive, got 0"):
         DecodingConfig(lattice_search_beam=0.0)
+
+
+@given(lattices())
+def test_a_lattice_too_big_for_its_sentences_to_be_told_apart_loses_its_worst_paths(lattice):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lhuc_asr.decoding.lattice_reading._MOST_ARCS", 3)
+        small = _of_bearable_size(lattice)
+    best = min(all_paths(lattice), key=lambda path: path.cost)
+    kept = all_paths(small)
+    assert small.num_arcs <= max(3, lattice.num_arcs)
+    assert min(path.cost for path in kept) == pytest.approx(best.cost, abs=1e-4)
+    assert {path.words for path in kept} <= {path.words for path in all_paths(lattice)}
