@@ -189,3 +189,44 @@ def test_speech_without_transcripts_is_adapted_to_all_the_same(
     assert "WER" not in out
     assert words_of(tmp_path / "out" / "adapted") == words_of(adapted.out / "adapted")
     assert (results_of(tmp_path / "out")["systems"], results_of(tmp_path / "out")["comparisons"]) == ({}, [])
+
+
+def test_lattice_targets_are_named_everywhere_and_their_first_pass_keeps_lattices(
+    world: TinyWorld, adapted: Adapted, tmp_path: Path, run: Run
+) -> None:
+    code, out, _ = run(main, world.command(tmp_path, "--all-speakers", "adapt=lattice", "adapt.kl=0.25"))
+    assert code == 0
+    assert out.splitlines()[0].startswith("two_pass, supervision lattice, kl 0.25; exp scales of ")
+    assert "\nLHUC, lattice targets " in out
+    found = results_of(tmp_path)
+    assert list(found["systems"]) == ["SI", "LHUC, lattice targets"]
+    assert (found["supervision"], found["oracle"]) == ("lattice, kl 0.25", False)
+    assert words_of(tmp_path / "si") == words_of(adapted.out / "si")
+    assert len(list(tmp_path.glob("first_pass/*/lattices.safetensors"))) == 3
+    assert not list(adapted.out.glob("first_pass/*/lattices.safetensors"))
+    profile = load_profile(tmp_path / "profiles" / "eve.json", fingerprint=found["model_fingerprint"])
+    assert profile.supervision == "lattice"
+    assert "% of the speech kept" not in out
+
+
+def test_how_much_speech_confidences_left_is_told(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    arguments = ("--all-speakers", "adapt=confident", "adapt.best_share=0.5")
+    code, out, _ = run(main, world.command(tmp_path, *arguments))
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].startswith(
+        "two_pass, supervision one_best, min_confidence 0.5, best_share 0.5, weights word, confidence of each word; "
+    )
+    assert lines[1].startswith("confidences are word posteriors, not calibrated")
+    assert out.count("% of the speech kept") == 3
+    kept = results_of(tmp_path)["kept"]["eve"]
+    assert (kept["num_kept_utterances"], kept["num_utterances"]) == (3, 6)
+    status = json.loads((tmp_path / "status" / "eve.json").read_text(encoding="utf-8"))
+    page = json.loads((tmp_path / "profiles" / "eve.json").read_text(encoding="utf-8"))
+    assert status["kept"] == page["settings"]["kept"] == kept
+
+
+def test_targets_that_teach_nothing_are_refused(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    code, _, err = run(main, world.command(tmp_path, "--all-speakers", "adapt.supervision=soft"))
+    assert code == 2
+    assert "adapt.supervision=soft learns nothing by itself" in err
