@@ -11,6 +11,7 @@ from lhuc_asr.system.build_settings import BuildInputs, BuildSettings
 from lhuc_asr.system.model_directory import AcousticSystem, load_system
 from lhuc_asr.system.stage import costs
 from lhuc_asr.system.stages.hybrid import learn_tied_states
+from lhuc_asr.system.stages.labelling import learn_labels
 from lhuc_asr.system.stages.learning import Learnt
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.stages.writing import REPORT, write_model
@@ -19,6 +20,7 @@ from lhuc_asr.training.criteria import CriterionKind
 _LEARNING: dict[CriterionKind, Callable[[Workplace], Learnt]] = {
     CriterionKind.cross_entropy: learn_tied_states,
     CriterionKind.lfmmi: learn_tied_states,
+    CriterionKind.ctc: learn_labels,
 }
 
 

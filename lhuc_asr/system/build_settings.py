@@ -75,10 +75,11 @@ class BuildSettings:
     build: BuildConfig
 
     def __post_init__(self) -> None:
-        if self.build.num_realignments and self.has_chain:
+        kind = self.criterion.kind
+        if self.build.num_realignments and (self.has_chain or kind is not CriterionKind.cross_entropy):
             raise ConfigError(
                 "build.num_realignments needs an output for every frame and criterion=cross_entropy; "
-                f"found {self.criterion.kind.name} and a network that sub-samples by {self.model.outputs_every}"
+                f"found {kind.name} and a network that sub-samples by {self.model.outputs_every}"
             )
 
     @property

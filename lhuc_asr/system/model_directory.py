@@ -169,13 +169,15 @@ def load_system(directory: Path) -> AcousticSystem:
     _check_files(directory, content["files"])
     tensors = load_tensors(directory / _NETWORK)
     decoding = read_sealed(directory / _DECODING, version=VERSION)["settings"]
+    hmm = HmmModel.load(directory / _HMM)
+    silence, unknown_phone, *_ = hmm.phones
     return AcousticSystem(
         directory=directory,
         network=_build_network(content["network"], tensors, source=str(directory / _NETWORK)),
         log_prior=tensors["log_prior"],
         features=from_plain(FeatureConfig, content["features"], source=str(directory / _MODEL)),
-        hmm=HmmModel.load(directory / _HMM),
-        lexicon=Lexicon.read(directory / _LEXICON, strip_stress=False),
+        hmm=hmm,
+        lexicon=Lexicon.read(directory / _LEXICON, strip_stress=False, silence=silence, unknown_phone=unknown_phone),
         decoding=from_plain(DecodingConfig, decoding, source=str(directory / _DECODING)),
         fingerprint=content["fingerprint"],
     )

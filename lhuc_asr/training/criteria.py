@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.training.ctc import CtcConfig
 from lhuc_asr.training.frame_task import require_states
 from lhuc_asr.training.lfmmi.objective import LfMmiConfig
 from lhuc_asr.training.lfmmi.phone_lm import PhoneLmConfig
@@ -28,6 +29,10 @@ class CriterionKind(Enum):
 
     cross_entropy = "cross_entropy"
     lfmmi = "lfmmi"
+    ctc = "ctc"
+
+
+_ONLY_OF = {"ctc": CriterionKind.ctc}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -35,11 +40,12 @@ class CriterionConfig:
     """What a network is judged by.
 
     Attributes:
-        kind: cross-entropy of aligned tied states, or LF-MMI.
+        kind: cross-entropy of aligned tied states, LF-MMI, or CTC of transcripts.
         smoothing: weight of cross-entropy beside LF-MMI.
         tolerance: frames by which a phone may be earlier or later than it was aligned, under LF-MMI.
         lfmmi: its leak and regulariser.
         phone_lm: the phone language model of its denominator.
+        ctc: what CTC writes.
     """
 
     kind: CriterionKind = CriterionKind.cross_entropy
@@ -47,6 +53,7 @@ class CriterionConfig:
     tolerance: int = 5
     lfmmi: LfMmiConfig = field(default_factory=LfMmiConfig)
     phone_lm: PhoneLmConfig = field(default_factory=PhoneLmConfig)
+    ctc: CtcConfig = field(default_factory=CtcConfig)
 
     def __post_init__(self) -> None:
         if self.smoothing < 0:
@@ -56,7 +63,11 @@ class CriterionConfig:
 
     def relevant(self) -> dict[str, Any]:
         """The settings that matter, so that a model need not be trained again when another criterion gets more."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if _ONLY_OF.get(field.name, self.kind) is self.kind
+        }
 
 
 class Criterion(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 
 import torch
@@ -18,6 +19,25 @@ BLANK = "<blank>"
 SPACE = "<space>"
 
 _SHOWN = 5
+
+
+class CtcUnits(Enum):
+    """What the labels are."""
+
+    phones = "phones"
+    characters = "characters"
+
+
+@dataclass(kw_only=True, slots=True)
+class CtcConfig:
+    """What a CTC network learns to write.
+
+    Attributes:
+        units: phones of each word's first pronunciation, or the characters of the transcripts.
+    """
+
+    units: CtcUnits = CtcUnits.phones
+
 
 # B utterances, T frames, L labels of an utterance, V labels that exist
 

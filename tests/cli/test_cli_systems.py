@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tones import Run, TinyWorld
 
 from lhuc_asr.cli import adapt, decode, train
+from lhuc_asr.files import read_json
 from lhuc_asr.system.model_directory import load_system
 
 ADAM = ["training=adam", "training.newbob.max_epochs=6", "training.newbob.initial_lr=0.01"]
 ADAM += ["training.sequences.max_frames=400", "chain.min_occupancy=10", "chain.num_leaves=30"]
+CTC_EPOCHS = ["training.newbob.min_epochs=8", "training.newbob.max_epochs=10"]
 SYSTEMS = {
     "cnn": ["model.kind=cnn", "model.num_filters=8", "model.num_layers=1", "model.hidden_dim=32"],
     "tdnn": ["model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,1,2]"],
-    "tdnn every third frame": ["model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,3]", "model.subsampling=3"],
+    "tdnn every third frame": [
+        "model.kind=tdnn",
+        "model.hidden_dim=32",
+        "model.dilations=[1,3]",
+        "model.subsampling=3",
+    ],
     "lfmmi": [
         *("model.kind=tdnnf", "model.hidden_dim=32", "model.bottleneck_dim=8", "model.dilations=[1,1,3]"),
         *("model.subsampling=3", "criterion=lfmmi", "training.newbob.max_epochs=12"),
     ],
+    "lfmmi in pieces": [
+        *("model.kind=tdnnf", "model.hidden_dim=32", "model.bottleneck_dim=8", "model.dilations=[1,1,3]"),
+        *("model.subsampling=3", "criterion=lfmmi", "training.newbob.max_epochs=12"),
+        *("training.sequences.longest=60", "training.sequences.chunk_context=6"),
+    ],
     "blstm": ["model.kind=blstm", "model.hidden_dim=16", "model.num_layers=1"],
+    "ctc of phones": [
+        *("model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,3]", "model.subsampling=3"),
+        *("criterion=ctc", *CTC_EPOCHS),
+    ],
+    "ctc of characters": [
+        *("model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,2,6]", "model.subsampling=2"),
+        *("criterion=ctc", "criterion.ctc.units=characters", *CTC_EPOCHS),
+    ],
 }
+STATES = {"tdnn every third frame": 1, "lfmmi": 1, "lfmmi in pieces": 1, "ctc of phones": 2, "ctc of characters": 2}
 
 
 def trained(world: TinyWorld, out: Path, run: Run, *settings: str) -> Path:
     """A model of other kind on the alignments of the one that all tests share."""
-    for stage in ("gmm", "gmm_features", "features"):
+    needs_gmm = "criterion=ctc" not in settings
+    for stage in ("gmm", "gmm_features", "features") if needs_gmm else ("features",):
         shutil.copytree(world.model / "work" / stage, out / "work" / stage)
     command = world.train_command(out, *ADAM, *settings)
     command = [argument for argument in command if not argument.startswith(("model=", "model.context"))]
     code, _, err = run(train.main, command)
     assert code == 0, err
-    assert "gmm: up to date" in err
+    assert ("gmm: up to date" in err) is needs_gmm
+    assert (out / "work" / "gmm").exists() is needs_gmm
     return out
 
 
@@ -41,7 +65,7 @@ def trained(world: TinyWorld, out: Path, run: Run, *settings: str) -> Path:
 def test_a_system_is_trained_decoded_and_adapted(name: str, world: TinyWorld, tmp_path: Path, run: Run) -> None:
     model = trained(world, tmp_path / "si", run, *SYSTEMS[name])
     system = load_system(model)
-    assert system.hmm.num_states == (1 if system.network.subsampling == 3 else 3)
+    assert system.hmm.num_states == STATES.get(name, 3)
     flags = ["--model", str(model), "--data", str(world.test), "--speaker", "eve", "runtime=one_core"]
     code, out, err = run(decode.main, [*flags, "--out", str(tmp_path / "words")])
     assert code == 0, err
@@ -64,3 +88,33 @@ def test_realigning_asks_for_an_output_for_every_frame(world: TinyWorld, tmp_pat
     assert code == 2
     assert "build.num_realignments needs an output for every frame" in err
     assert not (tmp_path / "si" / "work").exists()
+
+
+CTC = [*ADAM, *SYSTEMS["ctc of phones"], "training.newbob.min_epochs=0", "training.newbob.max_epochs=1"]
+
+
+def with_texts(world: TinyWorld, out: Path, texts: list[str]) -> TinyWorld:
+    """The same world, but these are the transcripts of its first utterances."""
+    shutil.copytree(world.train, out)
+    rows = [row.split(maxsplit=1) for row in (out / "text").read_text().splitlines()]
+    texts = [*texts, *(text for _, text in rows[len(texts) :])]
+    (out / "text").write_text("".join(f"{name} {text}\n" for (name, _), text in zip(rows, texts, strict=True)))
+    return replace(world, train=out)
+
+
+def test_ctc_leaves_out_what_is_too_short_for_its_transcript(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    changed = with_texts(world, tmp_path / "train", [" ".join(["ONE"] * 50)])
+    command = changed.train_command(tmp_path / "si", *CTC)
+    code, _, err = run(train.main, [one for one in command if not one.startswith(("model=", "model.context"))])
+    assert code == 0, err
+    assert "1 of 48 utterances cannot be learnt from, such as 'ann-00': " in err
+    assert "outputs of the network, 150 needed; they are left out" in err
+    assert read_json(tmp_path / "si" / "build.json")["ctc"] == {"outputs": 7, "left_out": 1, "left_out_share": 0.02083}
+
+
+def test_ctc_stops_where_most_speech_is_too_short(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    changed = with_texts(world, tmp_path / "train", [" ".join(["ONE"] * 50)] * 30)
+    command = changed.train_command(tmp_path / "si", *CTC)
+    code, _, err = run(train.main, [one for one in command if not one.startswith(("model=", "model.context"))])
+    assert code == 2
+    assert "30 of 48 utterances cannot be learnt from, such as 'ann-00': " in err
