@@ -223,7 +223,8 @@ class BayesianEstimate:
 
     def __init__(self, space: Space, tables: Mapping[str, Tensor], pull: Pull, *, std: float, seed: int) -> None:
         self._space, self._pull, self._names = space, pull, list(tables)
-        self.tables = {**tables, **{_std_of(name): torch.full_like(table, std) for name, table in tables.items()}}
+        stds = {_std_of(name): torch.full_like(table, std) for name, table in tables.items()}
+        self.tables: Mapping[str, Tensor] = {**tables, **stds}
         num_rows = len(next(iter(tables.values())))
         self._generators = [torch.Generator().manual_seed(seed + _NOISE) for _ in range(num_rows)]
         self._noise: dict[str, Tensor] = {}

@@ -69,6 +69,12 @@ class HeldOutReport:
     num_targets: int
     ran_away: bool = False
 
+    def __str__(self) -> str:
+        if self.verdict is Verdict.not_judged:
+            return "not judged: nothing could be held out"
+        found = f"held-out objective {self.speaker_independent:.3f} -> {self.objectives[self.best_sweep]:.3f}"
+        return f"{self.verdict.value}, {found} after sweep {self.best_sweep}" + (", then ran away" * self.ran_away)
+
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {

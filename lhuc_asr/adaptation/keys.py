@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.priors import content_of
 from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
 from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.adaptation.update import AdaptConfig
@@ -71,7 +72,7 @@ def speaker_keys(
     *,
     calibration: Calibration | None = None,
 ) -> SpeakerKeys:
-    """Keys of a speaker's work; features count by content, so that other audio under the same ids is noticed.
+    """Keys of a speaker's work; features and priors count by content, so that other ones of the same name are noticed.
 
     Args:
         plan: the speaker's utterances.
@@ -83,12 +84,14 @@ def speaker_keys(
 
     Raises:
         DataError: an utterance has no features.
+        ProfileError: a prior cannot be read.
     """
     speech = {utterance: _digest_of_feats(utterance, feats) for utterance in plan.utterances}
     oracle = settings.adapt.supervision is Supervision.oracle
     words = [transcripts.get(utterance) for utterance in plan.adaptation] if oracle else None
     first_pass = _digest([search, _part(speech, plan.utterances)])
-    learnt = [search, to_plain(settings.lhuc), to_plain(settings.adapt), _part(speech, plan.adaptation), words]
+    adapt = {**to_plain(settings.adapt), **content_of(settings.adapt)}
+    learnt = [search, to_plain(settings.lhuc), adapt, _part(speech, plan.adaptation), words]
     if settings.adapt.needs_words:
         learnt.append(to_plain(calibration or Calibration()))
     update = _digest(learnt)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.priors import prior_of
 from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
 from lhuc_asr.adaptation.sites import proved_sites
@@ -33,6 +34,7 @@ from lhuc_asr.errors import LhucError, ProfileError, SpeakerError
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path, remove_profile, save_profile
+from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.progress import track
 from lhuc_asr.system.calibrated import read_calibration
 from lhuc_asr.system.model_directory import AcousticSystem
@@ -94,6 +96,7 @@ class AdaptationSession:
         Raises:
             SpeakerError: the manifest is empty.
             SiteError: a layer that was asked for does not exist or does not act.
+            ProfileError: a prior that was asked for cannot be read, or is of another model or of other layers.
             WorkerError: a worker process died; run again to go on.
         """
         for outcome in self._run(manifest, feats, second_pass=second_pass):
@@ -118,10 +121,18 @@ class AdaptationSession:
         """The layers that are scaled, each proved to act."""
         return proved_sites(self.system.network, self.settings.lhuc.layers)
 
+    @cached_property
+    def prior(self) -> ScalePrior | None:
+        """Of the file that the settings name, proved to be of this model and these layers."""
+        lhuc = self.settings.lhuc
+        return prior_of(self.settings.adapt, self.sites, lhuc.amplitude, fingerprint=self.system.fingerprint)
+
     def _run(self, manifest: Manifest, feats: Feats, *, second_pass: bool) -> Iterator[SpeakerResult | SpeakerFailure]:
         if not len(manifest):
             raise SpeakerError("there is nobody to adapt to: the data has no utterances")
         logger.info("%d sites proved to act: %s", len(self.sites), ", ".join(site.name for site in self.sites))
+        if self.prior is not None:
+            logger.info("prior %s of %d speakers", self.prior.sha256, len(self.prior.sources))
         planned = list(self._plan(manifest, feats))
         todo: list[_Speaker] = []
         for speaker in planned:
@@ -252,7 +263,13 @@ class AdaptationSession:
             return
         meter = self._meter("update")
         updates = update_speakers(
-            self.system.network, self.sites, targets, feats, settings=self.settings, num_jobs=self.num_jobs
+            self.system.network,
+            self.sites,
+            targets,
+            feats,
+            settings=self.settings,
+            num_jobs=self.num_jobs,
+            prior=self.prior,
         )
         for name, outcome in updates:
             if isinstance(outcome, Updated):

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lhuc_asr.profiles.comparison import MOVED, SiteDifference
+from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.profiles.profile import Profile
 from lhuc_asr.profiles.verification import ProfileVerifier
 from lhuc_asr.scoring.picture import draw_scales
@@ -38,6 +39,19 @@ def difference_table(sites: Mapping[str, SiteDifference]) -> str:
         changes = [f"{site.mean_change:.4f}", f"{site.max_change:.4f}", correlation, f"{100 * site.share_moved:.0f} %"]
         rows.append([name, str(site.num_units), *changes])
     return f"{table(rows)}\n{_MOVED_NOTE} where it was"
+
+
+def prior_table(prior: ScalePrior) -> str:
+    """A row for each site: where its units lie on average, and how they differ between speakers."""
+    rows = [["site", "units", "mean of r", "sd of means", "sd between speakers", "least", "most"]]
+    for name, mean in prior.mean.items():
+        spread = prior.variance[name].sqrt()
+        told = [mean.mean(), mean.std(correction=0), prior.variance[name].mean().sqrt(), spread.min(), spread.max()]
+        units = "x".join(map(str, mean.shape))
+        rows.append([name, units, *(f"{float(value):.4f}" for value in told)])
+    total = sum(float(variance.sum()) for variance in prior.variance.values())
+    share = 100 * float(prior.direction_variance.sum()) / total
+    return f"{table(rows)}\n{prior.num_directions} directions hold {share:.0f} % of the variance"
 
 
 def draw_profile(path: Path, profile: Profile, *, title: str) -> None:

@@ -125,6 +125,8 @@ class _Report:
             f"{result.speaker}: {result.seconds:.1f} s",
             f"objective {result.update.objective_before:.3f} -> {result.update.objective_after:.3f}",
         ]
+        if result.update.held_out is not None:
+            parts.append(str(result.update.held_out))
         scores = self._scores([result])
         if len(scores) > 1:
             parts.append("WER " + " -> ".join(f"{score.total.wer:.1f}" for score in scores.values()) + " %")

@@ -87,6 +87,22 @@ def _add_changing(verbs: Verbs) -> None:
             "--domain", choices=("r", "factors"), default="r", help="average r (geometric mean for exp) or the factors"
         )
 
+    prior = _add_verb(
+        verbs,
+        "prior",
+        "Learn from many speakers' profiles how scales differ between people: a prior for adapt.prior_from, and the "
+        "directions for adapt.subspace. Best of speakers whom the model was trained on.",
+    )
+    _add_speaker(prior, several=True, required=False)
+    prior.add_argument("--out", metavar="FILE", type=Path, required=True, help="where the prior goes, .safetensors")
+    prior.add_argument("--directions", metavar="K", type=int, help="to keep; as many as there are, at most 20")
+    prior.add_argument(
+        "--shrinkage", metavar="N", type=float, default=10.0, help="speakers that a layer's variance counts as (10)"
+    )
+    prior.add_argument(
+        "--centre", choices=("mean", "identity"), default="mean", help="from where deviations count (mean)"
+    )
+
 
 def _add_carrying(verbs: Verbs) -> None:
     export = _add_verb(verbs, "export", "Write profiles with all their versions to one zip file.")
@@ -197,6 +213,23 @@ def _interpolate(args: argparse.Namespace, store: ProfileStore) -> int:
     return _put(store, made, args.speaker)
 
 
+def _prior(args: argparse.Namespace, store: ProfileStore) -> int:
+    from lhuc_asr.adaptation.held_out import Verdict
+    from lhuc_asr.cli._profiles import prior_table
+    from lhuc_asr.profiles.prior import save_prior
+    from lhuc_asr.profiles.prior_learning import Centre, learn_prior
+
+    profiles = [store.get(speaker) for speaker in dict.fromkeys(args.speaker or store.speakers())]
+    fallen = [p.speaker for p in profiles if (p.guard or {}).get("verdict") == Verdict.fell_back.value]
+    kept = [profile for profile in profiles if profile.speaker not in fallen]
+    prior = learn_prior(kept, shrinkage=args.shrinkage, num_directions=args.directions, centre=Centre(args.centre))
+    save_prior(prior, args.out)
+    if fallen:
+        print(f"{len(fallen)} left out, whose scales fell back to none: {', '.join(map(_shown, fallen))}")
+    print(f"prior {args.out} of {len(kept)} speakers, {prior.sha256}\n\n{prior_table(prior)}")
+    return OK
+
+
 def _put(store: ProfileStore, profile: Profile, sources: Sequence[str]) -> int:
     number = store.put(profile)
     print(f"{_shown(profile.speaker)}: version {number}, made of {', '.join(map(_shown, sources))}")
@@ -247,7 +280,7 @@ def _verify(args: argparse.Namespace, store: ProfileStore) -> int:
 
 _VERBS = {
     **{"list": _list, "show": _show, "diff": _diff, "rollback": _rollback, "delete": _delete, "average": _average},
-    **{"interpolate": _interpolate, "export": _export, "verify": _verify},
+    **{"interpolate": _interpolate, "prior": _prior, "export": _export, "verify": _verify},
 }
 
 

@@ -192,7 +192,7 @@ def _check(page: Mapping[str, Any], path: Path, fingerprint: str | None) -> None
 
 def _named(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     prefix = f"{kind}/"
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in sorted(tensors.items()) if name.startswith(prefix)}
 
 
 def _told(sites: Mapping[str, tuple[tuple[int, ...], str | None]]) -> str:

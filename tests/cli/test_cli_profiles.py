@@ -26,6 +26,7 @@ FLAGS = {
     "delete": {"--speaker"},
     "average": {"--speaker", "--weight", "--as", "--domain"},
     "interpolate": {"--speaker", "--at", "--as", "--domain"},
+    "prior": {"--speaker", "--out", "--directions", "--shrinkage", "--centre"},
     "export": {"--archive", "--speaker"},
     "import": {"--archive"},
 }
