@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.posteriors import as_targets
 from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.targets import SoftTargets, Targets
+from lhuc_asr.adaptation.targets import EntropyTargets, SoftTargets, Targets
 from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
@@ -38,6 +38,7 @@ class SpeakerTargets:
         failed: utterance id -> why it is absent.
         posteriors: utterance id -> what several states share frames of, in place of ``pdfs``.
         weights: utterance id -> (T',) what each frame counts, at least 0; utterances that are absent count fully.
+        entropy: share of the adapted network's own entropy in the objective, 0 to 1; the rest is ``posteriors``.
     """
 
     pdfs: Mapping[str, NDArray[np.int32]]
@@ -46,6 +47,7 @@ class SpeakerTargets:
     failed: Mapping[str, str] = field(default_factory=dict)
     posteriors: Mapping[str, FramePosteriors] = field(default_factory=dict)
     weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    entropy: float = 0.0
 
     @property
     def num_kept_frames(self) -> int:
@@ -91,8 +93,11 @@ class SpeakerTargets:
         pdfs = torch.from_numpy(self.pdfs[name].astype(np.int64))
         soft = as_targets(self.posteriors[name]) if name in self.posteriors else SoftTargets.of(pdfs, 1)
         weights = torch.from_numpy(self._weights_of(name) * np.float32(scale))
-        scaled = SoftTargets(soft.states, soft.shares * weights[:, None])
-        return (scaled if rows is None else scaled[torch.from_numpy(rows)]).simplified()
+        chosen = torch.arange(len(pdfs)) if rows is None else torch.from_numpy(rows)
+        if self.entropy:
+            anchor = SoftTargets(soft.states, soft.shares * (weights * (1 - self.entropy))[:, None])
+            return EntropyTargets(weights * self.entropy, anchor)[chosen]
+        return SoftTargets(soft.states, soft.shares * weights[:, None])[chosen].simplified()
 
 
 def targets_of_paths(

@@ -17,6 +17,7 @@ class Supervision(Enum):
         n_best: the state paths of its cheapest sentences, each as far as the sentence is likely.
         mbr: the state path of the words with the fewest expected errors.
         soft: what the speaker-independent network says of each frame by itself.
+        entropy: none; the adapted network shall be sure of something. ``kl`` keeps it near the network as it was.
         oracle: the aligned references; for research.
     """
 
@@ -25,6 +26,7 @@ class Supervision(Enum):
     n_best = "n_best"
     mbr = "mbr"
     soft = "soft"
+    entropy = "entropy"
     oracle = "oracle"
 
 

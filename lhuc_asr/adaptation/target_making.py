@@ -84,6 +84,9 @@ class TargetMaker:
         Source: Yu et al. 2013 (ICASSP), eq. 5.
         """
         kl = self.config.kl
+        if self.config.supervision is Supervision.entropy:
+            anchors = {utterance: self._network_says(utterance) for utterance in targets.pdfs} if kl else {}
+            return replace(targets, posteriors=anchors, entropy=1 - kl)
         if not kl:
             return targets
         num_pdfs = self.system.hmm.num_pdfs

@@ -43,22 +43,51 @@ class SoftTargets:
         return SoftTargets(self.states.to(device), self.shares.to(device))
 
     @staticmethod
-    def of(targets: Targets, width: int) -> SoftTargets:
+    def of(targets: Tensor | SoftTargets, width: int) -> SoftTargets:
         """Any targets, with room for so many states."""
         if isinstance(targets, Tensor):
             targets = SoftTargets(targets[:, None], torch.ones(len(targets), 1, device=targets.device))
         more = (0, width - targets.states.shape[1])
         return SoftTargets(torch.nn.functional.pad(targets.states, more), torch.nn.functional.pad(targets.shares, more))
 
-    def simplified(self) -> Targets:
+    def simplified(self) -> Tensor | SoftTargets:
         """The same as (N,) states where every frame has one state alone and counts fully."""
         if self.states.shape[1] == 1 and bool((self.shares == 1).all()):
             return self.states.squeeze(1)
         return self
 
 
-Targets: TypeAlias = Tensor | SoftTargets
-"""(N,) tied states, each certain and counting fully, or soft ones."""
+@dataclass(frozen=True, eq=False)
+class EntropyTargets:
+    """Frames of which the adapted network shall be surer, whatever they are: its own entropy is the objective.
+
+    Attributes:
+        weights: (N,) float32, what the entropy of each frame counts.
+        anchor: targets that are added, so that the network does not stray.
+
+    Source: Lin et al. 2022 (arXiv:2203.14222), eq. 1.
+    """
+
+    weights: Tensor
+    anchor: SoftTargets
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, which: slice | Tensor) -> EntropyTargets:
+        return EntropyTargets(self.weights[which], self.anchor[which])
+
+    def index_select(self, dim: int, numbers: Tensor) -> EntropyTargets:
+        """Some of the frames."""
+        return EntropyTargets(self.weights.index_select(dim, numbers), self.anchor.index_select(dim, numbers))
+
+    def to(self, device: torch.device) -> EntropyTargets:
+        """The same on another device."""
+        return EntropyTargets(self.weights.to(device), self.anchor.to(device))
+
+
+Targets: TypeAlias = Tensor | SoftTargets | EntropyTargets
+"""(N,) tied states, each certain and counting fully, or soft ones, or none but certainty."""
 
 
 def joined(parts: Sequence[Targets]) -> Targets:
@@ -66,6 +95,14 @@ def joined(parts: Sequence[Targets]) -> Targets:
     hard = [part for part in parts if isinstance(part, Tensor)]
     if len(hard) == len(parts):
         return torch.cat(hard) if hard else torch.zeros(0, dtype=torch.int64)
+    own = [part for part in parts if isinstance(part, EntropyTargets)]
+    if own:
+        assert len(own) == len(parts), "frames are learnt from in one way"
+        return EntropyTargets(torch.cat([part.weights for part in own]), _joined_soft([part.anchor for part in own]))
+    return _joined_soft([part for part in parts if not isinstance(part, EntropyTargets)])
+
+
+def _joined_soft(parts: Sequence[Tensor | SoftTargets]) -> SoftTargets:
     width = max(part.states.shape[1] for part in parts if isinstance(part, SoftTargets))
     soft = [SoftTargets.of(part, max(1, width)) for part in parts]
     return SoftTargets(torch.cat([part.states for part in soft]), torch.cat([part.shares for part in soft]))
@@ -80,6 +117,9 @@ def cross_entropies(log_probs_NV: Tensor, targets: Targets) -> Tensor:
     """
     if isinstance(targets, Tensor):
         return -log_probs_NV.gather(1, targets[:, None]).squeeze(1)
+    if isinstance(targets, EntropyTargets):
+        entropy_N = -(log_probs_NV.exp() * log_probs_NV).sum(dim=1)
+        return entropy_N * targets.weights + cross_entropies(log_probs_NV, targets.anchor)
     return -(log_probs_NV.gather(1, targets.states) * targets.shares).sum(dim=1)
 
 
@@ -90,6 +130,11 @@ def differentiated_by_logits(log_probs_NV: Tensor, targets: Targets) -> tuple[Te
         log_probs_N1 = log_probs_NV.gather(1, right)
         return -log_probs_N1.squeeze(1), log_probs_NV.exp_().scatter_(1, right, log_probs_N1.exp() - 1.0)
     losses_N = cross_entropies(log_probs_NV, targets)
+    if isinstance(targets, EntropyTargets):
+        p_NV = log_probs_NV.exp()
+        entropy_N1 = -(p_NV * log_probs_NV).sum(dim=1, keepdim=True)
+        by_entropy_NV = (log_probs_NV + entropy_N1).mul_(p_NV).mul_(-targets.weights[:, None].to(p_NV.dtype))
+        return losses_N, by_entropy_NV.add_(differentiated_by_logits(log_probs_NV, targets.anchor)[1])
     shares_NK = targets.shares.to(log_probs_NV.dtype)
     g_NV = log_probs_NV.exp_().mul_(shares_NK.sum(dim=1, keepdim=True))
     return losses_N, g_NV.scatter_add_(1, targets.states, -shares_NK)

@@ -23,6 +23,7 @@ from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.target_config import Confidence, Supervision, TargetConfig, Weighting
 from lhuc_asr.adaptation.target_making import TargetMaker, sentence_states
+from lhuc_asr.adaptation.targets import EntropyTargets
 from lhuc_asr.adaptation.update import AdaptConfig
 from lhuc_asr.adaptation.weighting import FrameConfidences, FrameWeighting, word_confidences_by_frame
 from lhuc_asr.decoding.calibration import Calibration
@@ -137,6 +138,16 @@ def test_kl_mixes_what_the_network_says_into_all_kinds(system: AcousticSystem, f
             log_probs = system.log_likes(feats[name]) + system.log_prior.numpy()
             wanted = 0.6 * alone.dense() + 0.4 * np.exp(log_probs)
             np.testing.assert_allclose(mild.posteriors[name].dense(), wanted, atol=1e-2)
+
+
+def test_entropy_is_anchored_in_what_the_network_says(system: AcousticSystem, first: Any) -> None:
+    free = made(system, first, supervision=Supervision.entropy)
+    held = made(system, first, supervision=Supervision.entropy, kl=0.25, weights=Weighting.frame)
+    for name, targets in free.tensors(whole=True).items():
+        assert isinstance(targets, EntropyTargets)
+        assert bool((targets.weights == 1).all()) and not targets.anchor.shares.any()
+        other = held.tensors(whole=True)[name]
+        torch.testing.assert_close(other.anchor.shares.sum(1) * 3, other.weights)
 
 
 def test_weights_follow_confidences(system: AcousticSystem, first: Any) -> None:

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.supervision import SpeakerTargets
-from lhuc_asr.adaptation.targets import SoftTargets, Targets, cross_entropies, differentiated_by_logits, joined
+from lhuc_asr.adaptation.targets import (
+    EntropyTargets,
+    SoftTargets,
+    Targets,
+    cross_entropies,
+    differentiated_by_logits,
+    joined,
+)
 from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
 from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
@@ -48,6 +55,17 @@ def test_cross_entropy_and_its_slope_are_those_of_plain_torch() -> None:
     log_probs = torch.log_softmax(logits.detach(), 1)
     torch.testing.assert_close(cross_entropies(log_probs, targets), wanted.detach())
     losses, g = differentiated_by_logits(log_probs, targets)
+    torch.testing.assert_close(losses, wanted.detach())
+    torch.testing.assert_close(g, slope)
+
+
+def test_entropy_and_its_slope_are_those_of_plain_torch() -> None:
+    logits, weights, anchor = torch.randn(9, NUM_STATES, requires_grad=True), torch.rand(9), soft(9)
+    targets = joined([EntropyTargets(weights, anchor)[:4], EntropyTargets(weights, anchor)[4:]])
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    wanted = weights * entropy + torch.nn.functional.cross_entropy(logits, dense(anchor), reduction="none")
+    (slope,) = torch.autograd.grad(wanted.sum(), logits)
+    losses, g = differentiated_by_logits(torch.log_softmax(logits.detach(), 1), targets)
     torch.testing.assert_close(losses, wanted.detach())
     torch.testing.assert_close(g, slope)
 

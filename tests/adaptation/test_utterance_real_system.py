@@ -125,6 +125,18 @@ def test_a_strange_speaker_is_understood_better(
     assert load_system(system.directory).fingerprint == system.fingerprint
 
 
+@pytest.mark.parametrize("supervision", [Supervision.lattice, Supervision.entropy])
+def test_softer_targets_are_learnt_and_do_no_harm_to_whom_the_model_knows(
+    system: AcousticSystem, tmp_path: Path, supervision: Supervision
+) -> None:
+    manifest, feats = spoken(system)
+    plain, strange = results(session(system, tmp_path, supervision).run(manifest, feats))
+    assert plain.second_pass is not None
+    assert num_right(plain.second_pass, manifest) > 0.9 * 4 * len(plain.plan.evaluation)
+    for result in (plain, strange):
+        assert result.update.objective_after < result.update.objective_before
+
+
 def test_stopped_resumed_proved_and_used_again(system: AcousticSystem, tmp_path: Path) -> None:
     manifest, feats = spoken(system)
     whole = results(session(system, tmp_path / "whole", Supervision.one_best).run(manifest, feats))
