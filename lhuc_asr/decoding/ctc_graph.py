@@ -59,6 +59,12 @@ def ctc_hmm(symbols: Sequence[str], silence: str) -> HmmModel:
     return HmmModel.of_tree((silence, *symbols[1:]), DecisionTree(tuple((Leaf(v), blank) for v in range(len(symbols)))))
 
 
+def is_ctc(hmm: HmmModel) -> bool:
+    """Whether a model is one of `ctc_hmm`: all second states are the blank."""
+    transitions = hmm.transitions
+    return hmm.num_states == 2 and not bool(transitions.pdf[transitions.state == 1].any())
+
+
 def transition_ids_of(path: NDArray[np.int32], hmm: HmmModel) -> NDArray[np.int32]:
     """The state path of outputs that were chosen frame by frame.
 

@@ -13,6 +13,7 @@ from lhuc_asr.system.stage import costs
 from lhuc_asr.system.stages.hybrid import learn_tied_states
 from lhuc_asr.system.stages.labelling import learn_labels
 from lhuc_asr.system.stages.learning import Learnt
+from lhuc_asr.system.stages.sequence import learn_from_lattices
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.stages.writing import REPORT, write_model
 from lhuc_asr.training.criteria import CriterionKind
@@ -21,6 +22,7 @@ _LEARNING: dict[CriterionKind, Callable[[Workplace], Learnt]] = {
     CriterionKind.cross_entropy: learn_tied_states,
     CriterionKind.lfmmi: learn_tied_states,
     CriterionKind.ctc: learn_labels,
+    CriterionKind.smbr: learn_from_lattices,
 }
 
 

@@ -19,6 +19,7 @@ from lhuc_asr.training.lfmmi.phone_lm import PhoneLmConfig
 from lhuc_asr.training.objectives import frame_cross_entropy
 from lhuc_asr.training.sequence_batches import NO_TARGET, SequenceBatch, SequenceBatches
 from lhuc_asr.training.sequence_data import Piece
+from lhuc_asr.training.smbr.objective import SmbrConfig
 from lhuc_asr.training.task import Judged
 
 # B utterances, T' outputs of the network, V tied states or labels
@@ -30,9 +31,10 @@ class CriterionKind(Enum):
     cross_entropy = "cross_entropy"
     lfmmi = "lfmmi"
     ctc = "ctc"
+    smbr = "smbr"
 
 
-_ONLY_OF = {"ctc": CriterionKind.ctc}
+_ONLY_OF = {"ctc": CriterionKind.ctc, "smbr": CriterionKind.smbr, "start": None}  # what lies there counts, not where
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,12 +42,14 @@ class CriterionConfig:
     """What a network is judged by.
 
     Attributes:
-        kind: cross-entropy of aligned tied states, LF-MMI, or CTC of transcripts.
+        kind: cross-entropy of aligned tied states, LF-MMI, CTC of transcripts, or sMBR on lattices of a finished model.
         smoothing: weight of cross-entropy beside LF-MMI.
         tolerance: frames by which a phone may be earlier or later than it was aligned, under LF-MMI.
         lfmmi: its leak and regulariser.
         phone_lm: the phone language model of its denominator.
         ctc: what CTC writes.
+        smbr: scale, smoothing and silence of sMBR; the default acoustic scale is that of the model's decoder.
+        start: the model directory that sMBR begins with.
     """
 
     kind: CriterionKind = CriterionKind.cross_entropy
@@ -54,12 +58,19 @@ class CriterionConfig:
     lfmmi: LfMmiConfig = field(default_factory=LfMmiConfig)
     phone_lm: PhoneLmConfig = field(default_factory=PhoneLmConfig)
     ctc: CtcConfig = field(default_factory=CtcConfig)
+    smbr: SmbrConfig = field(default_factory=SmbrConfig)
+    start: str = ""
 
     def __post_init__(self) -> None:
         if self.smoothing < 0:
             raise ConfigError(f"criterion.smoothing must be 0 or more, got {self.smoothing}")
         if self.tolerance < 0:
             raise ConfigError(f"criterion.tolerance must be 0 frames or more, got {self.tolerance}")
+        if (self.kind is CriterionKind.smbr) != bool(self.start):
+            raise ConfigError(
+                "criterion.start names the model directory that criterion=smbr begins with; "
+                f"got start={self.start!r} and kind={self.kind.name}"
+            )
 
     def relevant(self) -> dict[str, Any]:
         """The settings that matter, so that a model need not be trained again when another criterion gets more."""

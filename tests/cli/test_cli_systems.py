@@ -10,6 +10,7 @@ import pytest
 from tones import Run, TinyWorld
 
 from lhuc_asr.cli import adapt, decode, train
+from lhuc_asr.decoding.lattice_store import read_lattices
 from lhuc_asr.files import read_json
 from lhuc_asr.system.model_directory import load_system
 
@@ -49,7 +50,7 @@ STATES = {"tdnn every third frame": 1, "lfmmi": 1, "lfmmi in pieces": 1, "ctc of
 
 def trained(world: TinyWorld, out: Path, run: Run, *settings: str) -> Path:
     """A model of other kind on the alignments of the one that all tests share."""
-    needs_gmm = "criterion=ctc" not in settings
+    needs_gmm = not {"criterion=ctc", "criterion=smbr"} & {*settings}
     for stage in ("gmm", "gmm_features", "features") if needs_gmm else ("features",):
         shutil.copytree(world.model / "work" / stage, out / "work" / stage)
     command = world.train_command(out, *ADAM, *settings)
@@ -118,3 +119,80 @@ def test_ctc_stops_where_most_speech_is_too_short(world: TinyWorld, tmp_path: Pa
     code, _, err = run(train.main, [one for one in command if not one.startswith(("model=", "model.context"))])
     assert code == 2
     assert "30 of 48 utterances cannot be learnt from, such as 'ann-00': " in err
+
+
+TDNN = SYSTEMS["tdnn"]
+
+
+@pytest.fixture(scope="module")
+def start(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished system that is not very good; the tests must not write into it."""
+    out = tmp_path_factory.mktemp("start") / "si"
+    for stage in ("gmm", "gmm_features", "features"):
+        shutil.copytree(world.model / "work" / stage, out / "work" / stage)
+    command = world.train_command(out, *ADAM, *TDNN, "training.newbob.max_epochs=2")
+    assert train.main([one for one in command if not one.startswith(("model=", "model.context"))]) == 0
+    return out
+
+
+def test_smbr_raises_the_expected_accuracy_of_a_finished_system(
+    world: TinyWorld, start: Path, tmp_path: Path, run: Run
+) -> None:
+    small_steps = ["training.newbob.initial_lr=0.001", "training.newbob.max_epochs=4", "training.newbob.min_epochs=4"]
+    model = trained(world, tmp_path / "smbr", run, *TDNN, "criterion=smbr", f"criterion.start={start}", *small_steps)
+    history = read_json(model / "work" / "network-0" / "history.json")
+    assert history[-1]["train_accuracy"] > history[0]["train_accuracy"]
+    report = read_json(model / "build.json")
+    assert report["lattices"]["failed"] == 0 and 0 <= report["lattices"]["missing_share"] < 0.5
+    assert len(read_lattices(model / "work" / "lattices")) == 48
+    first, then = load_system(start), load_system(model)
+    assert then.fingerprint != first.fingerprint and then.decoding == first.decoding
+    assert then.lm_path.read_bytes() == first.lm_path.read_bytes()
+    flags = ["--model", str(model), "--data", str(world.test), "--speaker", "eve", "runtime=one_core"]
+    code, out, err = run(decode.main, [*flags, "--out", str(tmp_path / "words")])
+    assert code == 0, err
+    assert float(out.split()[1]) < 25
+
+
+def test_smbr_is_done_once_wherever_its_start_lies(world: TinyWorld, start: Path, tmp_path: Path, run: Run) -> None:
+    once = [*TDNN, "criterion=smbr", "training.newbob.max_epochs=1"]
+    model = trained(world, tmp_path / "smbr", run, *once, f"criterion.start={start}")
+    moved = shutil.copytree(start, tmp_path / "moved")
+    command = world.train_command(model, *ADAM, *once, f"criterion.start={moved}")
+    code, _, err = run(train.main, [one for one in command if not one.startswith(("model=", "model.context"))])
+    assert code == 0, err
+    for stage in ("references", "lattices", "network-0", "model"):
+        assert f"{stage}: up to date" in err
+
+
+def test_smbr_goes_on_from_outputs_for_every_third_frame(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    shape = SYSTEMS["tdnn every third frame"]
+    start = trained(world, tmp_path / "si", run, *shape, "training.newbob.max_epochs=2")
+    small_steps = ["training.newbob.initial_lr=0.001", "training.newbob.max_epochs=1"]
+    model = trained(world, tmp_path / "smbr", run, *shape, "criterion=smbr", f"criterion.start={start}", *small_steps)
+    lattices = read_lattices(model / "work" / "lattices").values()
+    assert sum(lattice.num_frames for lattice in lattices) == read_json(model / "build.json")["lattices"]["frames"]
+    assert load_system(model).hmm.num_states == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["model.kind=tdnn", "model.hidden_dim=31", "model.dilations=[1,1,2]"], "model.hidden_dim is 32 there, 31 was"),
+        ([*TDNN, "features.fbank.num_mel_bins=17"], "features.fbank.num_mel_bins is 16 there, 17 was"),
+    ],
+)
+def test_smbr_refuses_another_model(
+    world: TinyWorld, start: Path, tmp_path: Path, run: Run, settings: list[str], told: str
+) -> None:
+    command = world.train_command(tmp_path / "smbr", *ADAM, *settings, "criterion=smbr", f"criterion.start={start}")
+    command = [one for one in command if not one.startswith(("model=", "model.context"))]
+    code, _, err = run(train.main, command)
+    assert code == 2
+    assert told in err
+
+
+def test_smbr_needs_a_model_to_begin_with(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    code, _, err = run(train.main, world.train_command(tmp_path / "smbr", "criterion=smbr"))
+    assert code == 2
+    assert "criterion.start names the model directory" in err

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhuc_asr.decoding.ctc import GreedyCtcDecoder
-from lhuc_asr.decoding.ctc_graph import build_ctc_graph, ctc_hmm, spelt, transition_ids_of
+from lhuc_asr.decoding.ctc_graph import build_ctc_graph, ctc_hmm, is_ctc, spelt, transition_ids_of
 from lhuc_asr.decoding.graph import DecodingGraph
 from lhuc_asr.decoding.lattice_posteriors import arc_posteriors
 from lhuc_asr.decoding.wfst import DecodingConfig, WfstDecoder
@@ -201,3 +201,8 @@ def test_what_does_not_fit_is_refused() -> None:
         GreedyCtcDecoder(PHONE_HMM).decode("anna", np.zeros((2, 3), np.float32))
     with pytest.raises(DecodingError, match="'anna': log-probabilities are not finite"):
         GreedyCtcDecoder(PHONE_HMM).decode("anna", np.full((2, 4), np.nan, np.float32))
+
+
+def test_models_of_ctc_are_told_from_others() -> None:
+    assert is_ctc(PHONE_HMM) and is_ctc(LETTER_HMM)
+    assert not any(is_ctc(HmmModel.monophone(PHONES.phones, num_states=number)) for number in (1, 2, 3))

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.features.augmentation import Augmentation
 from lhuc_asr.files import write_json
 from lhuc_asr.hmm.model import HmmModel
@@ -35,6 +36,8 @@ class Learnt:
         lexicon: words as the decoding graph spells them.
         graph: makes the decoding graph for a language model.
         key: of the stage that trained the network.
+        lm: the language model, where it is not to be estimated or read.
+        decoding: settings of the search, where they are not those that were asked for.
     """
 
     network: AcousticNetwork
@@ -43,6 +46,8 @@ class Learnt:
     lexicon: Lexicon
     graph: Callable[[ArpaModel], Any]
     key: str
+    lm: ArpaModel | None = None
+    decoding: DecodingConfig | None = None
 
 
 @dataclass(frozen=True, eq=False)

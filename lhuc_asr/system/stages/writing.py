@@ -22,7 +22,7 @@ def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
     inputs, settings = place.inputs, place.settings
 
     def make(_: Path) -> None:
-        lm = language_model(place)
+        lm = learnt.lm or language_model(place)
         parts = SystemParts(
             network=learnt.network,
             log_prior=learnt.log_prior,
@@ -31,7 +31,7 @@ def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
             lexicon=learnt.lexicon,
             lm=lm,
             graph=learnt.graph(lm),
-            decoding=settings.decoding,
+            decoding=learnt.decoding or settings.decoding,
         )
         write_system(directory, parts)
         write_json(directory / REPORT, _report(place, lm))
@@ -39,7 +39,7 @@ def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
     text = inputs.sentences if inputs.arpa is None else sha256(inputs.arpa)
     run_once(
         place.work / "model",
-        [learnt.key, text, settings.lm, settings.graph, settings.decoding],
+        [learnt.key, text, settings.lm, settings.graph, learnt.decoding or settings.decoding],
         make,
         is_whole=lambda: _is_whole(directory),
     )
