@@ -75,7 +75,12 @@ class BuildSettings:
     build: BuildConfig
 
     def __post_init__(self) -> None:
-        kind = self.criterion.kind
+        kind, start = self.criterion.kind, self.criterion.start
+        if (kind is CriterionKind.smbr) != bool(start):
+            raise ConfigError(
+                "criterion.start names the model directory that criterion=smbr begins with; "
+                f"got criterion.start={start!r} and criterion={kind.name}"
+            )
         if self.build.num_realignments and (self.has_chain or kind is not CriterionKind.cross_entropy):
             raise ConfigError(
                 "build.num_realignments needs an output for every frame and criterion=cross_entropy; "

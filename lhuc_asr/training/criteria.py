@@ -66,11 +66,6 @@ class CriterionConfig:
             raise ConfigError(f"criterion.smoothing must be 0 or more, got {self.smoothing}")
         if self.tolerance < 0:
             raise ConfigError(f"criterion.tolerance must be 0 frames or more, got {self.tolerance}")
-        if (self.kind is CriterionKind.smbr) != bool(self.start):
-            raise ConfigError(
-                "criterion.start names the model directory that criterion=smbr begins with; "
-                f"got start={self.start!r} and kind={self.kind.name}"
-            )
 
     def relevant(self) -> dict[str, Any]:
         """The settings that matter, so that a model need not be trained again when another criterion gets more."""
