@@ -1,4 +1,7 @@
-"""Settings of all tests: one thread, so that the tests run beside each other; deadlines off on busy machines."""
+"""Settings of all tests: one thread, so that the tests run beside each other; deadlines off on busy machines.
+
+Hypothesis draws the same examples in every run; `pytest --hypothesis-profile=explore` draws new ones.
+"""
 
 from __future__ import annotations
 
@@ -9,5 +12,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("lhuc_asr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("lhuc_asr", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("explore", settings.get_profile("lhuc_asr"), derandomize=False)
 settings.load_profile("lhuc_asr")
