@@ -12,6 +12,7 @@ from lhuc_asr.decoding.ctc_graph import transition_ids_of
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.decoding.word_times import PhoneSegment, phone_segments
 from lhuc_asr.errors import DecodingError
+from lhuc_asr.lang.pieces import WORD_START
 from lhuc_asr.units import Milliseconds, frames_to_seconds
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class GreedyCtcDecoder:
-    """Writes down what the network hears: characters joined to words at spaces, or phones one by one.
+    """Writes down what the network hears: characters joined to words at spaces, word pieces at the marks of their
+    starts, or phones one by one.
 
     Args:
         hmm: of `lhuc_asr.decoding.ctc_graph.ctc_hmm`; its first phone names the space where that is a label.
@@ -35,6 +37,7 @@ class GreedyCtcDecoder:
     def __init__(self, hmm: HmmModel, *, output_shift_ms: Milliseconds = 10.0) -> None:
         self.hmm, self._shift = hmm, output_shift_ms
         self._space = hmm.phones[0] if hmm.phones[0] in hmm.phones[1:] else None
+        self._has_pieces = WORD_START in hmm.phones
 
     def decode(self, utterance: str, log_probs: NDArray[np.float32]) -> Hypothesis:
         """The labels of the best path.
@@ -66,14 +69,20 @@ class GreedyCtcDecoder:
     def _words(self, transition_ids: NDArray[np.int32]) -> Iterator[Word]:
         waiting: list[PhoneSegment] = []
         for segment in phone_segments(transition_ids, self.hmm):
-            if segment.phone != self.hmm.phones[0]:
-                waiting.append(segment)
-            if waiting and (self._space is None or segment.phone == self._space):
+            if waiting and self._begins_word(segment):
                 yield self._word(waiting)
                 waiting = []
+            if segment.phone != self.hmm.phones[0]:
+                waiting.append(segment)
         if waiting:
             yield self._word(waiting)
 
+    def _begins_word(self, segment: PhoneSegment) -> bool:
+        if self._space is not None:
+            return segment.phone == self._space
+        return not self._has_pieces or segment.phone.startswith(WORD_START)
+
     def _word(self, segments: list[PhoneSegment]) -> Word:
         start, end = (frames_to_seconds(frame, self._shift) for frame in (segments[0].start, segments[-1].end))
-        return Word("".join(segment.phone for segment in segments), start, end - start)
+        text = "".join(segment.phone for segment in segments)
+        return Word(text.removeprefix(WORD_START), start, end - start)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lhuc_asr.errors import AlignmentError, DataError
+from lhuc_asr.errors import AlignmentError, ConfigError, DataError
 from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.lang.pieces import WordPieces
 
 BLANK = "<blank>"
 SPACE = "<space>"
@@ -26,6 +27,7 @@ class CtcUnits(Enum):
 
     phones = "phones"
     characters = "characters"
+    pieces = "pieces"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,10 +35,16 @@ class CtcConfig:
     """What a CTC network learns to write.
 
     Attributes:
-        units: phones of each word's first pronunciation, or the characters of the transcripts.
+        units: phones of each word's first pronunciation, the characters of the transcripts, or pieces of their words.
+        num_pieces: how many word pieces; few pieces are learnt well from little speech, many make short sequences.
     """
 
     units: CtcUnits = CtcUnits.phones
+    num_pieces: int = 200
+
+    def __post_init__(self) -> None:
+        if self.num_pieces < 2:
+            raise ConfigError(f"criterion.ctc.num_pieces must be 2 or more, got {self.num_pieces}")
 
 
 # B utterances, T frames, L labels of an utterance, V labels that exist
@@ -127,6 +135,21 @@ def character_labels(transcripts: Iterable[str]) -> CtcLabels:
     if not found:
         raise DataError("there are no characters in the transcripts to make labels of")
     return CtcLabels((BLANK, SPACE, *found), _characters)
+
+
+def piece_labels(pieces: WordPieces) -> CtcLabels:
+    """Word pieces as labels.
+
+    Example:
+        >>> labels = piece_labels(WordPieces.learn(["A CAT", "A HAT"], 8))
+        >>> labels.spell("A HAT")
+        ['▁A', '▁', 'H', 'AT']
+    """
+
+    def spell(transcript: str) -> list[str]:
+        return [piece for word in transcript.split() for piece in pieces.spell(word)]
+
+    return CtcLabels((BLANK, *pieces.symbols), spell)
 
 
 def _characters(transcript: str) -> list[str]:

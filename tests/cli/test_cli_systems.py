@@ -44,8 +44,13 @@ SYSTEMS = {
         *("model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,2,6]", "model.subsampling=2"),
         *("criterion=ctc", "criterion.ctc.units=characters", *CTC_EPOCHS),
     ],
+    "ctc of word pieces": [
+        *("model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,2,6]", "model.subsampling=2"),
+        *("criterion=ctc", "criterion.ctc.units=pieces", "criterion.ctc.num_pieces=24", *CTC_EPOCHS),
+    ],
 }
-STATES = {"tdnn every third frame": 1, "lfmmi": 1, "lfmmi in pieces": 1, "ctc of phones": 2, "ctc of characters": 2}
+STATES = {"tdnn every third frame": 1, "lfmmi": 1, "lfmmi in pieces": 1}
+STATES |= {"ctc of phones": 2, "ctc of characters": 2, "ctc of word pieces": 2}
 
 
 def trained(world: TinyWorld, out: Path, run: Run, *settings: str) -> Path:

@@ -167,6 +167,15 @@ def test_greedy_gives_the_collapsed_outputs(outputs: list[int]) -> None:
     assert all(word.start + word.duration <= 0.03 * len(path) + 1e-9 for word in letters[0].words)
 
 
+def test_greedy_joins_word_pieces_where_a_word_starts() -> None:
+    symbols = [BLANK, "▁", "▁A", "BE", "D"]
+    path = [2, 3, 0, 3, 1, 1, 3, 4, 2, 0, 2]
+    log_probs = np.log(0.95 * np.eye(5)[path] + 0.01).astype(np.float32)
+    found = GreedyCtcDecoder(ctc_hmm(symbols, "SIL")).decode("u1", log_probs)
+    assert found.text == "ABEBE BED A A"
+    assert [word.start for word in found.words] == pytest.approx([0.0, 0.04, 0.08, 0.1])
+
+
 def test_the_states_of_a_path_are_those_that_the_search_gives() -> None:
     found = PHONE_DECODER.decode("u1", log_probs_of(12, seed=8))
     ids = transition_ids_of(PHONE_HMM.pdfs(found.transition_ids), PHONE_HMM)

@@ -1,4 +1,4 @@
-"""Networks that learn to write the phones or characters of transcripts, by CTC: no GMM and no alignments."""
+"""Networks that learn to write the phones, characters or word pieces of transcripts, by CTC: no GMM, no alignments."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from torch import Tensor
 
 from lhuc_asr.decoding.ctc_graph import build_ctc_graph, ctc_hmm, spelt
 from lhuc_asr.errors import AlignmentError, DataError
+from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.lang.pieces import WordPieces
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.stages.learning import Learnt, augmentation, train_network
 from lhuc_asr.system.stages.workplace import Workplace
-from lhuc_asr.training.ctc import SPACE, CtcLabels, CtcUnits, character_labels, frames_needed, phone_labels
+from lhuc_asr.training.ctc import (
+    SPACE,
+    CtcLabels,
+    CtcUnits,
+    character_labels,
+    frames_needed,
+    phone_labels,
+    piece_labels,
+)
 from lhuc_asr.training.ctc_criterion import Ctc
 from lhuc_asr.training.sequence_data import SequenceData
 from lhuc_asr.training.task import Task
@@ -25,9 +35,7 @@ logger = logging.getLogger(__name__)
 
 def learn_labels(place: Workplace) -> Learnt:
     """Train on transcripts alone; the graph spells words with the network's labels."""
-    labels, lexicon = _labels(place), place.inputs.lexicon
-    if place.settings.criterion.ctc.units is CtcUnits.characters:
-        lexicon = spelt(lexicon, labels.symbols, space=SPACE)
+    labels, lexicon = _spelling(place)
     hmm = ctc_hmm(labels.symbols, lexicon.silence)
     encoded = _encoded(place, labels)
 
@@ -46,10 +54,17 @@ def learn_labels(place: Workplace) -> Learnt:
     )
 
 
-def _labels(place: Workplace) -> CtcLabels:
-    if place.settings.criterion.ctc.units is CtcUnits.characters:
-        return character_labels(place.inputs.manifest.transcripts.values())
-    return phone_labels(place.inputs.lexicon)
+def _spelling(place: Workplace) -> tuple[CtcLabels, Lexicon]:
+    """What the network writes, and the words in its labels."""
+    transcripts, lexicon = place.inputs.manifest.transcripts.values(), place.inputs.lexicon
+    config = place.settings.criterion.ctc
+    if config.units is CtcUnits.characters:
+        labels = character_labels(transcripts)
+        return labels, spelt(lexicon, labels.symbols, space=SPACE)
+    if config.units is CtcUnits.pieces:
+        pieces = WordPieces.learn(transcripts, config.num_pieces)
+        return piece_labels(pieces), pieces.lexicon(lexicon)
+    return phone_labels(lexicon), lexicon
 
 
 def _encoded(place: Workplace, labels: CtcLabels) -> dict[str, Tensor]:
