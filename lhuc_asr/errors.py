@@ -35,6 +35,10 @@ class SiteError(LhucError, ValueError):
     """A layer cannot carry LHUC scales, or a pattern names no layer."""
 
 
+class GateError(LhucError, ValueError):
+    """What a gate is given does not fit it."""
+
+
 class FoldError(LhucError, ValueError):
     """Scales cannot become part of a net's weights, or the exported net gives other numbers."""
 

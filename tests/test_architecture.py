@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "system": BASE | {"data", "decoding", "features", "hmm", "lang", "models", "training"},
     "adaptation": BASE
     | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "system", "training"},
+    "ranking": BASE | {"lhuc", "training"},
     "bench": BASE | {"adaptation", "features", "lhuc", "models", "profiles", "scoring", "training"},
 }
 ROOMS = {*MAY_IMPORT, "config", "cli"}

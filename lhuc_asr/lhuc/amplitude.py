@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import Enum
 
@@ -42,6 +43,23 @@ def amplitude(r: Tensor, kind: Amplitude = Amplitude.exp) -> Tensor:
     if kind is Amplitude.sigmoid2:
         return 2 * r.sigmoid()
     return r if kind is Amplitude.identity else r.relu()
+
+
+def bounded_amplitude(logit: Tensor, bound: float) -> Tensor:
+    """Factors between 0 and any bound above 1, such that 0 is the identity again.
+
+    Args:
+        logit: (..., H) unconstrained.
+        bound: gamma; with 2 this is ``sigmoid2``, and the factor of 0 is 1 exactly, else to the last digit or so.
+
+    Returns:
+        (..., H) factors gamma * sigmoid(logit - log(gamma - 1)), dtype and device of ``logit``.
+
+    Example:
+        >>> bounded_amplitude(torch.zeros(2), 3.0)
+        tensor([1., 1.])
+    """
+    return bound * (logit - math.log(bound - 1)).sigmoid()
 
 
 def identity_r(kind: Amplitude) -> float:

@@ -17,8 +17,9 @@ from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_r
 from lhuc_asr.lhuc.hooks import attached_scales, bare
 from lhuc_asr.lhuc.probe import proved_at_first_use
 from lhuc_asr.lhuc.rows import SpeakerRows
-from lhuc_asr.lhuc.selection import Selection, Selections
+from lhuc_asr.lhuc.selection import Selections
 from lhuc_asr.lhuc.sites import Site
+from lhuc_asr.lhuc.utterances import owners, require_batch, scale_ragged, scale_utterances
 
 
 class SpeakerScales(Protocol):
@@ -80,7 +81,9 @@ class SpeakerBank(nn.Module):
         self.requires_grad_(False)
         self._place = {site.name: place for place, site in enumerate(self.sites)}
         self._rows = SpeakerRows(1 + capacity, self._clear)
-        self._selections = Selections()
+        self._selections: Selections[Tensor] = Selections(
+            "bank.speakers([...])", "a bank is attached, but this thread has named no speakers"
+        )
         self.register_load_state_dict_pre_hook(_take_sizes)  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -219,8 +222,7 @@ class SpeakerBank(nn.Module):
         device = self.tables[0].device
         with self._rows.reading(ids) as rows:
             index = torch.tensor(rows, dtype=torch.long, device=device)
-            owner = None if num_rows is None else torch.arange(len(ids)).repeat_interleave(torch.tensor(num_rows))
-            with self._selections.chosen(index, None if owner is None else owner.to(device)):
+            with self._selections.chosen(index, owners(num_rows, device)):
                 yield
 
     def get_extra_state(self) -> Tensor:
@@ -244,17 +246,9 @@ class SpeakerBank(nn.Module):
         self._rows.restart(content["speakers"], len(self.tables[0]))
 
     def _require_batch(self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Where utterances lie one after the other, any number of speakers might divide them: look at the input too."""
         selection = self._selections.current()
-        if selection.utterance_of_row is not None:
-            return
-        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        if inputs and not any(len(selection.rows) in value.shape[:2] for value in inputs):
-            raise SiteError(
-                f"{len(selection.rows)} speakers were named, one for each utterance, but the net is called with "
-                f"{', '.join(str(tuple(value.shape)) for value in inputs)}; where utterances lie one after the other "
-                "already there, give bank.speakers(..., num_rows=[...])"
-            )
+        if selection.utterance_of_row is None:
+            require_batch(len(selection.rows), args, kwargs, "bank.speakers(..., num_rows=[...])")
 
     def _multiply(
         self, site: Site, output: Tensor, utterance_of_row: Tensor | None, *, in_place: bool = False
@@ -262,11 +256,8 @@ class SpeakerBank(nn.Module):
         selection = self._selections.current()
         factors = amplitude(self.tables[self._place[site.name]].index_select(0, selection.rows), self.kind)
         if utterance_of_row is not None:
-            return output * _of_rows(site, factors, utterance_of_row).to(output.dtype)
-        if selection.utterance_of_row is not None and "N" in site.layout.letters:
-            _require_rows(site, output, selection)
-            factors = factors.index_select(0, selection.utterance_of_row)
-        return site.layout.scale_rows(output, factors, in_place=in_place)
+            return scale_ragged(site, output, factors, utterance_of_row)
+        return scale_utterances(site, output, factors, selection.utterance_of_row, in_place=in_place)
 
     def _require_same(self, speaker: str, adapter: LhucAdapter) -> None:
         asked = {site.name: site.units for site in adapter.sites}
@@ -296,31 +287,6 @@ def _take_sizes(bank: nn.Module, state: Mapping[str, Any], prefix: str, *_: obje
     stored = state.get(f"{prefix}tables.0")
     if isinstance(stored, Tensor) and len(stored) != len(bank.tables[0]):
         bank._resize(len(stored))
-
-
-def _of_rows(site: Site, factors: Tensor, utterance_of_row: Tensor) -> Tensor:
-    """(N, H) the factors of every row of a packed sequence or nested tensor."""
-    num_utterances = int(utterance_of_row.max()) + 1 if len(utterance_of_row) else len(factors)
-    if num_utterances != len(factors):
-        raise SiteError(
-            f"{len(factors)} speakers were named, one for each utterance, but {site.name!r} gives sequences of "
-            f"{num_utterances} utterances"
-        )
-    if len(factors) > 1 and not site.layout.tells_utterances_apart:
-        raise SiteError(
-            f"{site.name!r} gives sequences whose order in the batch is not proved (layout "
-            f"{site.layout.letters!r}): give find_sites an example of at least two utterances, or layout='NH'"
-        )
-    return factors.index_select(0, utterance_of_row)
-
-
-def _require_rows(site: Site, output: Tensor, selection: Selection) -> None:
-    assert selection.utterance_of_row is not None
-    if len(output) != len(selection.utterance_of_row):
-        raise SiteError(
-            f"{len(selection.rows)} utterances of {len(selection.utterance_of_row)} rows in all were announced, "
-            f"{site.name!r} gives {len(output)}"
-        )
 
 
 def _sizes(units: Mapping[str, tuple[int, ...]]) -> str:

@@ -103,6 +103,28 @@ class Layout:
             return _scale_consecutive(output, factors.reshape(-1, *shape), num_rows, in_place)
         return _product(output, factors.reshape(-1, *self._spread(factors.shape[1:], after="B")), in_place)
 
+    def scale_frames(self, output: Tensor, factors: Tensor) -> Tensor:
+        """Multiply every frame of every utterance by its own factors.
+
+        Args:
+            output: laid out as this says, of B utterances and T frames, or of N = B * T rows.
+            factors: (B, T, H) or (B, T, C, F); with T 1, those of a whole utterance.
+
+        Returns:
+            The shape and precision of ``output``.
+
+        Raises:
+            SiteError: the layout does not tell which dimension is time, or the output has other frames.
+        """
+        if factors.shape[1] == 1:
+            return self.scale_rows(output, factors.squeeze(1))
+        self._require_frames(output, factors)
+        if "N" in self.letters:
+            return output * factors.to(output.dtype).reshape(-1, *self._spread(factors.shape[2:], after="N"))
+        units = iter(range(2, factors.ndim))
+        order = [next(units) if letter == "H" else "BT".index(letter) for letter in self.letters]
+        return output * factors.to(output.dtype).permute(order)
+
     def _unit_dims(self) -> tuple[int, ...]:
         return tuple(place - len(self.letters) for place, letter in enumerate(self.letters) if letter == "H")
 
@@ -123,6 +145,21 @@ class Layout:
             raise SiteError(
                 f"{num_utterances} speakers were named, one for each utterance, but an output of shape "
                 f"{tuple(output.shape)} laid out as {self.letters!r} has not that many utterances"
+            )
+
+    def _require_frames(self, output: Tensor, factors: Tensor) -> None:
+        if "N" not in self.letters and (self.letters.count("B"), self.letters.count("T")) != (1, 1):
+            raise SiteError(
+                f"layout {self.letters!r} does not tell which dimension is time, so frames cannot have scales "
+                "of their own; give find_sites an example, or a layout with N, or with B and one T"
+            )
+        asked = tuple(factors.shape[:2])
+        sizes = dict(zip(self.letters, output.shape, strict=False))
+        fits = sizes["N"] == asked[0] * asked[1] if "N" in sizes else asked == (sizes.get("B"), sizes.get("T"))
+        if output.ndim != len(self.letters) or not fits:
+            raise SiteError(
+                f"scales for {asked[0]} utterances of {asked[1]} frames were given, but an output laid out as "
+                f"{self.letters!r} has shape {tuple(output.shape)}"
             )
 
 

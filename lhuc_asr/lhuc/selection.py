@@ -1,4 +1,4 @@
-"""Who speaks in the batch that a thread is just computing."""
+"""Who speaks in the batch that a thread is just computing, or which scales its utterances have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,40 +19,47 @@ from lhuc_asr.errors import SiteError, SpeakerError
 _here = threading.local()
 _counter = itertools.count()
 
+Rows = TypeVar("Rows")
+
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Generic[Rows]):
     """The utterances of one batch.
 
     Attributes:
-        rows: (B,) row of each utterance's speaker.
+        rows: (B,) row of each utterance's speaker; or for gates, site name -> (B, ...) factors of each utterance.
         utterance_of_row: (N,) where utterances of different length lie one after the other, to which each row belongs.
         task: the asyncio task that named the speakers, if any.
     """
 
-    rows: Tensor
+    rows: Rows
     utterance_of_row: Tensor | None
     task: asyncio.Task[Any] | None
 
 
-class Selections:
+class Selections(Generic[Rows]):
     """One selection for every thread.
+
+    Args:
+        block: the context manager in which a thread names its utterances, for messages.
+        nothing: what is wrong with a thread outside of it.
 
     `torch.compile` reads a `threading.local`, but no `contextvars.ContextVar`; so asyncio tasks, which share a thread,
     are kept apart by refusal: a task that awaits while it has a selection must not meet another one's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: str, nothing: str) -> None:
+        self.block, self.nothing = block, nothing
         self._key = f"of_bank_{next(_counter)}"
 
     @contextmanager
-    def chosen(self, rows: Tensor, utterance_of_row: Tensor | None) -> Iterator[None]:
+    def chosen(self, rows: Rows, utterance_of_row: Tensor | None) -> Iterator[None]:
         """Let this thread compute for these utterances inside the block; blocks may be nested.
 
         Raises:
             SpeakerError: another asyncio task of this thread is inside its own block.
         """
-        before: Selection | None = getattr(_here, self._key, None)
+        before: Selection[Rows] | None = getattr(_here, self._key, None)
         task = _running_task()
         if before is not None and before.task is not None and before.task is not task:
             raise SpeakerError(
@@ -68,21 +75,19 @@ class Selections:
             else:
                 setattr(_here, self._key, before)
 
-    def current(self) -> Selection:
+    def current(self) -> Selection[Rows]:
         """This thread's selection.
 
         Raises:
             SiteError: the thread has none, or it belongs to another asyncio task.
         """
-        selection: Selection | None = getattr(_here, self._key, None)
+        selection: Selection[Rows] | None = getattr(_here, self._key, None)
         if selection is None:
-            raise SiteError(
-                "a bank is attached, but this thread has named no speakers: use `with bank.speakers([...])`"
-            )
+            raise SiteError(f"{self.nothing}: use `with {self.block}`")
         if not torch.compiler.is_compiling() and selection.task is not None and selection.task is not _running_task():
             raise SiteError(
                 "the speakers of this thread were named by another asyncio task, which awaits something inside its "
-                "`with bank.speakers([...])`; compute without awaiting there"
+                f"`with {self.block}`; compute without awaiting there"
             )
         return selection
 
