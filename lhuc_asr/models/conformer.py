@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.network import NetworkConfig, NetworkKind, log_posteriors
 from lhuc_asr.models.time_delay import FrameNorm
 from lhuc_asr.models.whole_utterances import WholeUtteranceNetwork
+
+if TYPE_CHECKING:
+    from lhuc_asr.models.conformer_stream import ConformerStream
 
 
 class Positions(Enum):
@@ -41,6 +45,9 @@ class ConformerConfig(NetworkConfig):
         subsampling: an output for every so-manieth frame only, 1 to 4.
         positions: added above the front-end; without any, convolutions alone tell frames apart by their neighbours.
         dropout: share of the numbers that training sets to 0, on all ways within a layer.
+        chunk_size: outputs that see each other; none sees what comes after its chunk, so that the network can follow a
+            stream. 0: every output sees the whole utterance.
+        num_left_chunks: how many earlier chunks attention sees as well.
     """
 
     kind: NetworkKind = NetworkKind.conformer
@@ -53,9 +60,14 @@ class ConformerConfig(NetworkConfig):
     subsampling: int = 1
     positions: Positions = Positions.sinusoidal
     dropout: float = 0.1
+    chunk_size: int = 0
+    num_left_chunks: int = 4
 
     def __post_init__(self) -> None:
         NetworkConfig.__post_init__(self)
+        for name in ("chunk_size", "num_left_chunks"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"model.{name} must be 0 or more, got {getattr(self, name)}")
         for name in ("num_layers", "stream_dim", "hidden_dim", "num_heads", "num_channels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"model.{name} must be at least 1, got {getattr(self, name)}")
@@ -70,9 +82,17 @@ class ConformerConfig(NetworkConfig):
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"model.dropout must lie in [0, 1), got {self.dropout}")
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether convolutions look back only, and attention no further than to the end of a chunk."""
+        return self.chunk_size > 0
+
 
 class FrontEnd(nn.Module):
     """Two convolutions over time and frequency that leave out frames and bands, and a linear layer.
+
+    Attributes:
+        reach: frames of its input that each convolution sees (before, after) the one of its output.
 
     Source: Gulati et al. 2020, figure 1 ("convolution subsampling").
     """
@@ -80,9 +100,10 @@ class FrontEnd(nn.Module):
     def __init__(self, feat_dim: int, config: ConformerConfig) -> None:
         super().__init__()
         self.strides = _STRIDES[config.subsampling]
+        self.reach = _reach(3, config)
         channels = (1, config.num_channels, config.num_channels)
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels[layer], channels[layer + 1], 3, stride=(stride, 2), padding=1)
+            nn.Conv2d(channels[layer], channels[layer + 1], 3, stride=(stride, 2), padding=(0, 1))
             for layer, stride in enumerate(self.strides)
         )
         self.linear = nn.Linear(config.num_channels * math.ceil(feat_dim / 4), config.stream_dim)
@@ -91,9 +112,15 @@ class FrontEnd(nn.Module):
         """(B, T, F) and (B,) frames -> (B, T', D) and (B,) outputs; T' = T / subsampling, rounded up."""
         x_BCTF = feats_BTF[:, None]
         for conv, stride in zip(self.convs, self.strides, strict=True):
-            x_BCTF = functional.relu(conv(_silenced(x_BCTF, lens_B, time_dim=2)))
+            x_BCTF = functional.pad(_silenced(x_BCTF, lens_B, time_dim=2), (0, 0, *self.reach))
+            x_BCTF = functional.relu(conv(x_BCTF))
             lens_B = None if lens_B is None else (lens_B + stride - 1).div(stride, rounding_mode="floor")
-        return self.linear(x_BCTF.transpose(1, 2).flatten(2)), lens_B
+        return self.joined(x_BCTF), lens_B
+
+    def joined(self, x_BCTF: Tensor) -> Tensor:
+        """(B, C, T', F') of the last convolution -> (B, T', D)."""
+        x_BTD: Tensor = self.linear(x_BCTF.transpose(1, 2).flatten(2))
+        return x_BTD
 
 
 class FeedForward(nn.Module):
@@ -118,15 +145,16 @@ class FeedForward(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Norm, and attention with several heads from every frame to all frames of the utterance.
+    """Norm, and attention with several heads from every frame to all frames of the utterance, or of some chunks.
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2; the norm in front is that of Gulati et al. 2020,
-    section 2.1.
+    section 2.1; the chunks are those of Chen et al. 2021 (arXiv:2010.11395), section 3.1.
     """
 
     def __init__(self, config: ConformerConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
+        self.chunk_size, self.num_left_chunks = config.chunk_size, config.num_left_chunks
         self.norm = nn.LayerNorm(config.stream_dim)
         self.query_key_value = nn.Linear(config.stream_dim, 3 * config.stream_dim)
         self.back = nn.Linear(config.stream_dim, config.stream_dim)
@@ -134,17 +162,37 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, lens_B: Tensor | None) -> Tensor:
         """(B, T', D) -> (B, T', D); nothing is taken from beyond ``lens_B`` (B,) frames."""
+        query, key, value = self.heads(x_BTD)
+        return self.attended(query, key, value, self._mask(x_BTD, lens_B))
+
+    def heads(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, T', E) queries, keys and values of N heads."""
         parts = self.query_key_value(self.norm(x_BTD)).chunk(3, dim=-1)
         query, key, value = (part_BTD.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part_BTD in parts)
-        mask = None if lens_B is None else _is_speech(lens_B.clamp(min=1), x_BTD.shape[1])[:, None, None]
+        return query, key, value
+
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What all heads took, (B, T', D); ``mask`` is true where a query (row) may look at a key (column)."""
         share = self.dropout.p if self.training else 0.0
         y_BNTE = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=share)
         y_BTD: Tensor = self.dropout(self.back(y_BNTE.transpose(1, 2).flatten(2)))
         return y_BTD
 
+    def _mask(self, x_BTD: Tensor, lens_B: Tensor | None) -> Tensor | None:
+        num_frames = x_BTD.shape[1]
+        speech = None if lens_B is None else _is_speech(lens_B.clamp(min=1), num_frames)[:, None, None]
+        if not self.chunk_size:
+            return speech
+        near = _is_near(num_frames, self.chunk_size, self.num_left_chunks, x_BTD.device)
+        itself = torch.eye(num_frames, dtype=torch.bool, device=x_BTD.device)  # padding sees at least one frame
+        return near if speech is None else near & speech | itself
+
 
 class Convolution(nn.Module):
     """Norm, gate, a convolution over time for each channel, normalisation over the minibatch, Swish.
+
+    Attributes:
+        reach: frames that the convolution sees (before, after) the one of its output.
 
     Source: Gulati et al. 2020, section 2.2.
     """
@@ -152,18 +200,26 @@ class Convolution(nn.Module):
     def __init__(self, config: ConformerConfig) -> None:
         super().__init__()
         dim, size = config.stream_dim, config.kernel_size
+        self.reach = _reach(size, config)
         self.norm = nn.LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * dim)
-        self.conv = nn.Conv1d(dim, dim, size, padding=size // 2, groups=dim)
+        self.conv = nn.Conv1d(dim, dim, size, groups=dim)
         self.frame_norm = FrameNorm(dim)
         self.back = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor, lens_B: Tensor | None) -> Tensor:
         """(B, T', D) -> (B, T', D); an utterance is silent beyond ``lens_B`` (B,) frames."""
-        gated_BTD = functional.glu(self.gate(self.norm(x_BTD)), dim=-1)
-        z_BDT = self.conv(_silenced(gated_BTD, lens_B, time_dim=1).transpose(1, 2))
-        h_BTD = functional.silu(self.frame_norm(z_BDT, lens_B)).transpose(1, 2)
+        gated_BDT = _silenced(self.gated(x_BTD), lens_B, time_dim=2)
+        return self.convolved(functional.pad(gated_BDT, self.reach), lens_B)
+
+    def gated(self, x_BTD: Tensor) -> Tensor:
+        """What the convolution sees, (B, D, T')."""
+        return functional.glu(self.gate(self.norm(x_BTD)), dim=-1).transpose(1, 2)
+
+    def convolved(self, gated_BDT: Tensor, lens_B: Tensor | None = None) -> Tensor:
+        """(B, D, T' and its neighbours) -> (B, T', D)."""
+        h_BTD = functional.silu(self.frame_norm(self.conv(gated_BDT), lens_B)).transpose(1, 2)
         y_BTD: Tensor = self.dropout(self.back(h_BTD))
         return y_BTD
 
@@ -256,17 +312,41 @@ class Conformer(WholeUtteranceNetwork):
             x_BTD = layer(x_BTD, lens_B)
         return log_posteriors(self.output(x_BTD))
 
+    def stream(self) -> ConformerStream:
+        """Begin to recognise speech as it comes.
 
-def sinusoids(x_BTD: Tensor) -> Tensor:
-    """(T, D) a sine and a cosine for each of D / 2 wavelengths between 2 pi and 10,000 times 2 pi frames.
+        Raises:
+            ModelError: the network sees whole utterances, or is in training mode.
+        """
+        from lhuc_asr.models.conformer_stream import ConformerStream
+
+        return ConformerStream(self)
+
+
+def sinusoids(x_BTD: Tensor, first: int = 0) -> Tensor:
+    """(T, D) of the frames from ``first`` on, at wavelengths between 2 pi and 10,000 times 2 pi frames.
+
+    First the sines of D / 2 wavelengths, then their cosines.
 
     Source: Vaswani et al. 2017, section 3.5.
     """
     _, num_frames, dim = x_BTD.shape
     half = (dim + 1) // 2
     rates = 10000 ** (-torch.arange(half, device=x_BTD.device) / half)
-    angles = torch.arange(num_frames, device=x_BTD.device)[:, None] * rates
+    angles = torch.arange(first, first + num_frames, device=x_BTD.device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :dim].to(x_BTD.dtype)
+
+
+def _reach(size: int, config: ConformerConfig) -> tuple[int, int]:
+    """Frames that a convolution of so many sees before and after the middle one, or the last one."""
+    return (size - 1, 0) if config.is_causal else (size // 2, size // 2)
+
+
+def _is_near(num_frames: int, chunk_size: int, num_left: int, device: torch.device) -> Tensor:
+    """(T, T) true where the frame of a row may look at that of a column: in its own chunk, or in some before it."""
+    chunks_T = torch.arange(num_frames, device=device) // chunk_size
+    back_TT = chunks_T[:, None] - chunks_T
+    return (back_TT >= 0) & (back_TT <= num_left)
 
 
 def _is_speech(lens_B: Tensor, num_frames: int) -> Tensor:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from network_promises import (
     DIM,
+    assert_chunks_equal_the_whole,
     assert_no_frames_give_no_frames,
     assert_padding_does_not_matter,
     assert_padding_does_not_matter_in_training,
@@ -25,7 +26,7 @@ from network_promises import (
 )
 
 from lhuc_asr.dependencies import import_torchaudio
-from lhuc_asr.errors import ConfigError
+from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.models.conformer import Conformer, ConformerConfig, ConformerLayer, Positions, sinusoids
 
 SHAPE = {"num_layers": 2, "stream_dim": 6, "hidden_dim": 7, "num_heads": 2, "kernel_size": 5, "num_channels": 3}
@@ -202,3 +203,48 @@ def test_it_learns() -> None:
 def test_impossible_shapes_are_refused(wrong: dict[str, float], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         ConformerConfig(**wrong)  # type: ignore[arg-type]
+
+
+CHUNKS = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 0)
+
+
+@settings(max_examples=40)
+@given(CHUNKS, st.sampled_from([1, 2, 3, 4]), st.integers(1, 4), st.integers(0, 2), st.sampled_from(Positions))
+def test_chunks_equal_the_whole(
+    chunks: list[int], subsampling: int, chunk_size: int, num_left: int, positions: Positions
+) -> None:
+    network = small(subsampling=subsampling, chunk_size=chunk_size, num_left_chunks=num_left, positions=positions)
+    with torch.no_grad():
+        assert_chunks_equal_the_whole(network, chunks)
+
+
+def test_nothing_is_seen_of_what_comes_after_the_chunk() -> None:
+    network = small(chunk_size=3, num_left_chunks=1)
+    feats = torch.stack(speech(12, seed=5)).requires_grad_()
+    for output in range(12):
+        (gradient,) = torch.autograd.grad(network(feats)[0, output].square().sum(), feats)
+        seen = gradient[0].abs().sum(dim=1).nonzero().flatten()
+        assert seen.max() < 3 * (output // 3 + 1)
+
+
+def test_padding_does_not_matter_to_networks_with_chunks() -> None:
+    network = small(chunk_size=2, num_left_chunks=1, subsampling=2)
+    assert_padding_does_not_matter(network, [4, 9, 1, 13])
+    assert_padding_does_not_matter_in_training(network)
+
+
+def test_streams_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ModelError, match="sees whole utterances cannot follow a stream: train it with chunk_size"):
+        small().stream()
+    with pytest.raises(ModelError, match=r"evaluation mode"):
+        small(chunk_size=2).train().stream()
+    stream = small(chunk_size=2).stream()
+    with pytest.raises(ModelError, match="no frame has come"):
+        stream.finish()
+    stream.accept(torch.zeros(1, 3, DIM))
+    assert stream.finish().shape == (1, 1, 6)
+    with pytest.raises(ModelError, match="is finished"):
+        stream.accept(torch.zeros(1, 3, DIM))
+    for wrong in ({"chunk_size": -1}, {"num_left_chunks": -1}):
+        with pytest.raises(ConfigError, match="must be 0 or more, got -1"):
+            small(**wrong)
