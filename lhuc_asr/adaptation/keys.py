@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.other_words import OtherWords
 from lhuc_asr.adaptation.priors import content_of
 from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
 from lhuc_asr.adaptation.target_config import Supervision
@@ -71,6 +72,7 @@ def speaker_keys(
     search: str,
     *,
     calibration: Calibration | None = None,
+    others: Mapping[str, OtherWords] | None = None,
 ) -> SpeakerKeys:
     """Keys of a speaker's work; features and priors count by content, so that other ones of the same name are noticed.
 
@@ -80,6 +82,7 @@ def speaker_keys(
         transcripts: utterance id -> words; they count only where targets come from them.
         settings: of the adaptation.
         search: `search_key` of the model.
+        others: utterance id -> another system's words, where targets come from them.
         calibration: of confidences; it counts only where targets come with confidences of words.
 
     Raises:
@@ -87,15 +90,26 @@ def speaker_keys(
         ProfileError: a prior cannot be read.
     """
     speech = {utterance: _digest_of_feats(utterance, feats) for utterance in plan.utterances}
-    oracle = settings.adapt.supervision is Supervision.oracle
-    words = [transcripts.get(utterance) for utterance in plan.adaptation] if oracle else None
+    words = _words(plan, settings, transcripts, others or {})
     first_pass = _digest([search, _part(speech, plan.utterances)])
     adapt = {**to_plain(settings.adapt), **content_of(settings.adapt)}
     learnt = [search, to_plain(settings.lhuc), adapt, _part(speech, plan.adaptation), words]
-    if settings.adapt.needs_words:
+    if settings.adapt.needs_calibration:
         learnt.append(to_plain(calibration or Calibration()))
     update = _digest(learnt)
     return SpeakerKeys(first_pass, update, _digest([search, update, _part(speech, plan.evaluation)]))
+
+
+def _words(
+    plan: SpeakerPlan, settings: AdaptationSettings, transcripts: Mapping[str, str], others: Mapping[str, OtherWords]
+) -> list[Any] | None:
+    """Words that targets come from, where they are not those of the first pass."""
+    if settings.adapt.supervision is Supervision.oracle:
+        return [transcripts.get(utterance) for utterance in plan.adaptation]
+    if settings.adapt.supervision is Supervision.words:
+        known = (others.get(utterance) for utterance in plan.adaptation)
+        return [[list(own.words), own.confidences and list(own.confidences)] if own else None for own in known]
+    return None
 
 
 def _part(speech: Mapping[str, str], utterances: Iterable[str]) -> list[list[str]]:

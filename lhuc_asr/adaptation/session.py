@@ -10,12 +10,13 @@ DIRECTORY/status/<speaker>.json     what became of the speaker
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
+from lhuc_asr.adaptation.other_words import OtherWords, Taught, align_other_words, words_from
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
 from lhuc_asr.adaptation.priors import prior_of
 from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
@@ -30,7 +31,7 @@ from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
-from lhuc_asr.errors import LhucError, ProfileError, SpeakerError
+from lhuc_asr.errors import DataError, LhucError, ProfileError, SpeakerError
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.profiles.format import Profile, load_profile, profile_path, remove_profile, save_profile
@@ -97,6 +98,7 @@ class AdaptationSession:
             SpeakerError: the manifest is empty.
             SiteError: a layer that was asked for does not exist or does not act.
             ProfileError: a prior that was asked for cannot be read, or is of another model or of other layers.
+            DataError: another system's words cannot be read, or are of other utterances.
             WorkerError: a worker process died; run again to go on.
         """
         for outcome in self._run(manifest, feats, second_pass=second_pass):
@@ -113,8 +115,16 @@ class AdaptationSession:
     @cached_property
     def calibration(self) -> Calibration | None:
         """Of confidences of words, where they are asked for and the model has one."""
-        fitted = read_calibration(self.system) if self.settings.adapt.needs_words else None
+        fitted = read_calibration(self.system) if self.settings.adapt.needs_calibration else None
         return None if fitted is None else fitted.calibration
+
+    @cached_property
+    def others(self) -> Mapping[str, OtherWords] | None:
+        """Another system's words, where the settings ask for them."""
+        adapt = self.settings.adapt
+        if adapt.supervision is not Supervision.words:
+            return None
+        return words_from(adapt.words_from, with_confidences=adapt.needs_words)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -165,6 +175,7 @@ class AdaptationSession:
 
     def _plan(self, manifest: Manifest, feats: Feats) -> Iterator[_Speaker | SpeakerFailure]:
         search = search_key(self.system)
+        self._require_words_of(manifest)
         own: dict[str, list[Utterance]] = {speaker: [] for speaker in manifest.speakers}
         for utterance in manifest:
             own[utterance.speaker].append(utterance)
@@ -172,13 +183,27 @@ class AdaptationSession:
             try:
                 plan = plan_speaker(speaker, Manifest(tuple(utterances)), self.settings.protocol)
                 keys = speaker_keys(
-                    plan, feats, manifest.transcripts, self.settings, search, calibration=self.calibration
+                    plan,
+                    feats,
+                    manifest.transcripts,
+                    self.settings,
+                    search,
+                    calibration=self.calibration,
+                    others=self.others,
                 )
                 yield _Speaker(plan, keys)
             except SpeakerError as error:
                 yield SpeakerFailure(speaker=speaker, reason=str(error))
             except LhucError as error:
                 yield SpeakerFailure(speaker=speaker, reason=f"speaker {speaker!r}: {error}")
+
+    def _require_words_of(self, manifest: Manifest) -> None:
+        others = self.others
+        if others is not None and not any(utterance.id in others for utterance in manifest):
+            raise DataError(
+                f"the {len(others)} utterances in '{self.settings.adapt.words_from}' are other ones than the "
+                f"{len(manifest)} of these speakers, such as {next(iter(manifest)).id!r}"
+            )
 
     def _finished(self, speaker: _Speaker, *, second_pass: bool) -> SpeakerResult | None:
         profile = self._stored_profile(speaker)
@@ -239,7 +264,8 @@ class AdaptationSession:
         self, speakers: Iterable[_Speaker], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
     ) -> Iterator[tuple[str, SpeakerTargets | SpeakerError]]:
         plans = [speaker.plan for speaker in speakers]
-        make = TargetMaker(self.system, self.settings.adapt, feats, self.calibration)
+        taught = self._taught(plans, first, feats)
+        make = TargetMaker(self.system, self.settings.adapt, feats, self.calibration, taught)
         if self.settings.adapt.supervision is Supervision.oracle:
             aligned = align_references(self.system, plans, manifest.transcripts, feats, num_jobs=self.num_jobs)
             yield from ((name, make.with_kl(targets)) for name, targets in aligned)
@@ -253,6 +279,12 @@ class AdaptationSession:
 
         num_jobs = self.num_jobs if self.settings.adapt.needs_lattices else 1
         yield from track(map_in_processes(made, plans, num_jobs=num_jobs), "targets", total=len(plans), unit="speaker")
+
+    def _taught(self, plans: Sequence[SpeakerPlan], first: Mapping[str, SpeakerPass], feats: Feats) -> Taught | None:
+        """Another system's words, aligned, where targets come from them."""
+        if self.others is None:
+            return None
+        return align_other_words(self.system, self.others, plans, first, feats, num_jobs=self.num_jobs)
 
     def _lattices(self, speaker: str) -> Mapping[str, Lattice]:
         """Of the first pass, where something is made of them."""

@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.other_words import align_words
 from lhuc_asr.adaptation.posteriors import as_targets
 from lhuc_asr.adaptation.protocol import SpeakerPlan
 from lhuc_asr.adaptation.targets import EntropyTargets, SoftTargets, Targets
 from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
 from lhuc_asr.errors import SpeakerError
-from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
 from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.parallel import one_thread
-from lhuc_asr.progress import track
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
 
@@ -177,15 +175,7 @@ def align_references(
     Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V-E, the oracle arm.
     """
     utterances = [utterance for plan in plans for utterance in plan.adaptation]
-    aligner = ForcedAligner(system.hmm, system.lexicon, AlignConfig(acoustic_scale=system.decoding.acoustic_scale))
-
-    def log_likes(utterance: str) -> tuple[str, NDArray[np.float32]]:
-        with one_thread(when=num_jobs > 1):
-            return utterance, system.log_likes(feats[utterance])
-
-    aligned = aligner.align_all(
-        map(log_likes, track(utterances, "aligning references")), transcripts, num_jobs=num_jobs
-    )
+    aligned = align_words(system, transcripts, utterances, feats, num_jobs=num_jobs, description="aligning references")
     for utterance, reason in aligned.failed.items():
         logger.warning("utterance %r has no reference alignment and is left out: %s", utterance, reason)
     for plan in plans:

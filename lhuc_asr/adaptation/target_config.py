@@ -18,6 +18,7 @@ class Supervision(Enum):
         mbr: the state path of the words with the fewest expected errors.
         soft: what the speaker-independent network says of each frame by itself.
         entropy: none; the adapted network shall be sure of something. ``kl`` keeps it near the network as it was.
+        words: another system's words, aligned by the model that is adapted.
         oracle: the aligned references; for research.
     """
 
@@ -27,6 +28,7 @@ class Supervision(Enum):
     mbr = "mbr"
     soft = "soft"
     entropy = "entropy"
+    words = "words"
     oracle = "oracle"
 
 
@@ -62,6 +64,9 @@ class TargetConfig:
         sharpness: exponent on the probabilities of targets that several states share; above 1 the likeliest gets more.
         num_sentences: that many at most, for ``n_best``.
         kl: share of what the speaker-independent network says in every target, 0 to 1.
+        words_from: of ``words``: what `lhuc-decode` wrote with another model or language model, or a Kaldi ``text``.
+            Confidences of words are then the other system's.
+        only_agreed: of ``words``: only what the first pass recognises as well counts.
         weights: what a frame counts.
         confidence: what ``min_confidence`` and ``best_share`` look at.
         min_confidence: frames of which the recogniser is less sure do not count.
@@ -77,6 +82,8 @@ class TargetConfig:
     sharpness: float = 1.0
     num_sentences: int = 10
     kl: float = 0.0
+    words_from: str | None = None
+    only_agreed: bool = False
     weights: Weighting = Weighting.none
     confidence: Confidence = Confidence.word
     min_confidence: float = 0.0
@@ -109,6 +116,11 @@ class TargetConfig:
                 "adapt.best_share are for targets that may be wrong"
             )
 
+        if self.supervision is not Supervision.words and (self.words_from is not None or self.only_agreed):
+            raise ConfigError(
+                f"adapt.words_from and adapt.only_agreed are for adapt.supervision=words, not {self.supervision.name}"
+            )
+
     @property
     def looks_at_confidence(self) -> bool:
         """Whether frames or utterances count by how sure the recogniser is of them."""
@@ -124,7 +136,20 @@ class TargetConfig:
     def needs_lattices(self) -> bool:
         """Whether the first pass must keep more than its best paths."""
         of_lattices = (Supervision.lattice, Supervision.n_best, Supervision.mbr)
+        if self.supervision is Supervision.words:
+            return self.needs_frames
         return self.supervision in of_lattices or self.looks_at_confidence
+
+    @property
+    def needs_frames(self) -> bool:
+        """Whether confidences of frames are asked for."""
+        selects = self.min_confidence > 0 or self.best_share < 1
+        return self.weights is Weighting.frame or (selects and self.confidence is Confidence.frame)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether confidences of the model's own words are asked for; another system's are calibrated already."""
+        return self.needs_words and self.supervision is not Supervision.words
 
     def described(self) -> str:
         """The supervision and what departs from the defaults, on one line."""
@@ -135,4 +160,6 @@ class TargetConfig:
             told.append(f"weights {self.weights.name}")
         if self.min_confidence > 0 or self.best_share < 1:
             told.append(f"confidence of each {self.confidence.name}")
+        if self.words_from is not None:
+            told.append(f"from {self.words_from}" + ", as far as both agree" * self.only_agreed)
         return ", ".join([self.supervision.name, *told])

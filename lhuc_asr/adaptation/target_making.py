@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from lhuc_asr.adaptation.agreement import agreed_frames
 from lhuc_asr.adaptation.keys import Feats
+from lhuc_asr.adaptation.other_words import Taught
 from lhuc_asr.adaptation.passes import SpeakerPass
 from lhuc_asr.adaptation.posteriors import mixed, of_log_probs, of_path, sharpened
 from lhuc_asr.adaptation.protocol import SpeakerPlan
 from lhuc_asr.adaptation.supervision import SpeakerTargets, failed_of, is_speech, targets_of_paths
 from lhuc_asr.adaptation.target_config import Supervision, TargetConfig
-from lhuc_asr.adaptation.weighting import FrameConfidences, FrameWeighting, weighted, word_confidences_by_frame
+from lhuc_asr.adaptation.weighting import (
+    FrameConfidences,
+    FrameWeighting,
+    Shares,
+    weighted,
+    word_confidences_by_frame,
+)
 from lhuc_asr.decoding.calibration import Calibration
-from lhuc_asr.decoding.confidence import ConfidenceEstimator
+from lhuc_asr.decoding.confidence import ConfidenceEstimator, Confidences
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.lattice_paths import best_path
@@ -42,12 +52,14 @@ class TargetMaker:
         config: which targets.
         feats: utterance id -> (T, F) normalised; read for what the network says.
         calibration: of confidences of words.
+        taught: another system's words, where targets come from them.
     """
 
     system: AcousticSystem
     config: TargetConfig
     feats: Feats
     calibration: Calibration | None = None
+    taught: Taught | None = None
 
     def __call__(self, plan: SpeakerPlan, first: SpeakerPass, lattices: Lattices) -> SpeakerTargets:
         """Targets of the utterances that a speaker is learnt from.
@@ -61,19 +73,46 @@ class TargetMaker:
             SpeakerError: no frame is sure enough.
         """
         config = self.config
-        believed = first.of(plan.adaptation)
-        if config.supervision is Supervision.mbr:
-            believed = {utterance: self._least_risk(lattices[utterance]) for utterance in believed}
+        believed, failed = self._believed(plan, first, lattices)
         paths = {utterance: hypothesis.transition_ids for utterance, hypothesis in believed.items()}
-        targets = targets_of_paths(paths, failed_of(plan.adaptation, first.failed), self.system.hmm)
+        targets = targets_of_paths(paths, failed_of(plan.adaptation, failed), self.system.hmm)
         targets = self.with_kl(replace(targets, posteriors=self._posteriors(targets, lattices)))
-        if not config.looks_at_confidence:
+        weights = self._weights(believed, first, lattices)
+        if not weights:
             return targets
-        sure = {utterance: self._confidences(lattices[utterance], found) for utterance, found in believed.items()}
-        weights = FrameWeighting(config).weights(sure)
         counting = (is_speech(path, self.system.hmm) & (weights[name] > 0) for name, path in paths.items())
         num_speech_frames = sum(int(frames.sum()) for frames in counting)
         return weighted(targets, weights, num_speech_frames, speaker=plan.speaker, config=config)
+
+    def _believed(
+        self, plan: SpeakerPlan, first: SpeakerPass, lattices: Lattices
+    ) -> tuple[dict[str, Hypothesis], Mapping[str, str]]:
+        """What is taken for said, and why utterances are absent."""
+        if self.taught is not None:
+            known = self.taught.hypotheses
+            return {utterance: known[utterance] for utterance in plan.adaptation if utterance in known}, (
+                self.taught.failed
+            )
+        believed = first.of(plan.adaptation)
+        if self.config.supervision is Supervision.mbr:
+            believed = {utterance: self._least_risk(lattices[utterance]) for utterance in believed}
+        return believed, first.failed
+
+    def _weights(self, believed: Mapping[str, Hypothesis], first: SpeakerPass, lattices: Lattices) -> dict[str, Shares]:
+        """Utterance id -> what each frame counts; nothing where all count alike."""
+        config = self.config
+        weights: dict[str, Shares] = {}
+        if config.looks_at_confidence:
+            sure = {name: self._confidences(lattices.get(name), found) for name, found in believed.items()}
+            weights = FrameWeighting(config).weights(sure)
+        if config.only_agreed:
+            agreed = {name: self._agreed(found, first.hypotheses.get(name)) for name, found in believed.items()}
+            weights = {name: own * weights.get(name, np.float32(1)) for name, own in agreed.items()}
+        return weights
+
+    @staticmethod
+    def _agreed(found: Hypothesis, own: Hypothesis | None) -> Shares:
+        return np.zeros(len(found.transition_ids), np.float32) if own is None else agreed_frames(found, own)
 
     def with_kl(self, targets: SpeakerTargets) -> SpeakerTargets:
         """Targets mixed with what the speaker-independent network says: (1 - kl) of the one, kl of the other.
@@ -133,12 +172,30 @@ class TargetMaker:
         system = self.system
         return LatticeReader(system.hmm, system.lexicon, HypothesisKind.mbr, system.output_shift_ms)(lattice)
 
-    def _confidences(self, lattice: Lattice, hypothesis: Hypothesis) -> FrameConfidences:
-        frame = self._in_lattice(lattice).of_path(self.system.hmm.pdfs(hypothesis.transition_ids))
+    def _confidences(self, lattice: Lattice | None, hypothesis: Hypothesis) -> FrameConfidences:
+        if self.taught is not None:
+            return self._others_confidences(lattice, hypothesis)
+        assert lattice is not None, "lattices were asked for"
+        frame = self._held_likely(lattice, hypothesis)
         if not self.config.needs_words:
             return FrameConfidences(frame)
         estimator = ConfidenceEstimator(self.system.hmm, self.system.lexicon, calibration=self.calibration)
         return FrameConfidences(frame, word_confidences_by_frame(hypothesis, estimator(lattice, hypothesis)))
+
+    def _others_confidences(self, lattice: Lattice | None, hypothesis: Hypothesis) -> FrameConfidences:
+        """Of words what the other system says; of frames what the first pass's lattice says of the other's path.
+
+        Where the other system recognised no words, it is sure of nothing.
+        """
+        nothing = np.zeros(len(hypothesis.transition_ids), np.float32)
+        frame = nothing if lattice is None else self._held_likely(lattice, hypothesis)
+        if not self.config.needs_words:
+            return FrameConfidences(frame)
+        words = Confidences(hypothesis.utterance, hypothesis.confidences or (), nothing, 0.0)
+        return FrameConfidences(frame, word_confidences_by_frame(hypothesis, words))
+
+    def _held_likely(self, lattice: Lattice, hypothesis: Hypothesis) -> Shares:
+        return self._in_lattice(lattice).of_path(self.system.hmm.pdfs(hypothesis.transition_ids))
 
     @property
     def _scale(self) -> float | None:

@@ -63,7 +63,7 @@ def _print_settings(config: Config, session: AdaptationSession) -> None:
         f"lr {config.adapt.lr:g}, {config.adapt.num_epochs} epochs",
         flush=True,
     )
-    if config.adapt.needs_words and session.calibration is None:
+    if config.adapt.needs_calibration and session.calibration is None:
         print("confidences are word posteriors, not calibrated: lhuc-decode --calibrate fits a calibration", flush=True)
 
 

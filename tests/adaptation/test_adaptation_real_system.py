@@ -96,13 +96,16 @@ def num_right(hypotheses, manifest):
     return sum(a == b for found, words in pairs for a, b in zip(found, words, strict=False))
 
 
+BY_ITSELF = [kind for kind in Supervision if kind not in (Supervision.entropy, Supervision.words)]
+
+
 def learning_from(supervision, **settings):
     sharpness = 2.0 if supervision is Supervision.soft else 1.0
     return AdaptConfig(supervision=supervision, sharpness=sharpness, **settings)
 
 
 @pytest.mark.parametrize("protocol", Protocol)
-@pytest.mark.parametrize("supervision", [kind for kind in Supervision if kind is not Supervision.entropy])
+@pytest.mark.parametrize("supervision", BY_ITSELF)
 def test_a_strange_speaker_is_understood_better(directory, tmp_path, protocol, supervision):
     system = load_system(directory)
     manifest, feats = data(system.hmm)

@@ -226,6 +226,17 @@ def test_how_much_speech_confidences_left_is_told(world: TinyWorld, tmp_path: Pa
     assert status["kept"] == page["settings"]["kept"] == kept
 
 
+def test_another_systems_words_are_learnt_from(world: TinyWorld, adapted: Adapted, tmp_path: Path, run: Run) -> None:
+    arguments = ("--all-speakers", "--first-pass", str(adapted.out / "first_pass"), "adapt=cross")
+    code, out, _ = run(main, world.command(tmp_path, *arguments, f"adapt.words_from={adapted.out / 'si'}"))
+    assert code == 0
+    assert f"supervision words, from {adapted.out / 'si'}, as far as both agree; " in out.splitlines()[0]
+    for path in (adapted.out / "profiles").glob("*.safetensors"):  # its own words are no other ones
+        assert (tmp_path / "profiles" / path.name).read_bytes() == path.read_bytes()
+    code, _, err = run(main, world.command(tmp_path / "none", "--all-speakers", "adapt=cross"))
+    assert code == 2 and "give adapt.words_from" in err
+
+
 def test_targets_that_teach_nothing_are_refused(world: TinyWorld, tmp_path: Path, run: Run) -> None:
     code, _, err = run(main, world.command(tmp_path, "--all-speakers", "adapt.supervision=soft"))
     assert code == 2

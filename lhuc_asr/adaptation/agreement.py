@@ -1,0 +1,60 @@
+"""Where two systems recognise the same: words by edit distance, and the frames in which they are said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import kaldialign
+import numpy as np
+from numpy.typing import NDArray
+
+from lhuc_asr.decoding.hypothesis import Hypothesis
+
+_NOTHING = "<nothing>"
+
+
+def agreed_words(words: Sequence[str], others: Sequence[str]) -> list[bool]:
+    """For each word, whether the other system has it in the same place of an alignment with the fewest edits.
+
+    Example:
+        >>> agreed_words(["ONE", "TWO", "SIX"], ["ONE", "SIX"])
+        [True, False, True]
+    """
+    pairs = kaldialign.align(list(words), list(others), _NOTHING)
+    return [word == other for word, other in pairs if word != _NOTHING]
+
+
+def agreed_frames(hypothesis: Hypothesis, other: Hypothesis) -> NDArray[np.float32]:
+    """(T',) 1 in words of the hypothesis that the other has as well, and where both are silent; 0 elsewhere.
+
+    Words are compared by their order and not by their times, for two paths put a boundary in different frames.
+
+    Args:
+        hypothesis: on T' frames.
+        other: of the same utterance, on the same frames.
+    """
+    words, others = _texts(hypothesis), _texts(other)
+    agreed = _silent(hypothesis) & _silent(other)
+    for (start, end), right in zip(_spans(hypothesis), agreed_words(words, others), strict=True):
+        agreed[start:end] = right
+    return agreed.astype(np.float32)
+
+
+def _texts(hypothesis: Hypothesis) -> list[str]:
+    return [word.text for word in hypothesis.words]
+
+
+def _spans(hypothesis: Hypothesis) -> list[tuple[int, int]]:
+    """First and one past the last frame of each word."""
+    per_second = 1000 / hypothesis.frame_shift_ms
+    return [
+        (round(word.start * per_second), round((word.start + word.duration) * per_second)) for word in hypothesis.words
+    ]
+
+
+def _silent(hypothesis: Hypothesis) -> NDArray[np.bool_]:
+    """(T',) True outside of words."""
+    silent = np.ones(len(hypothesis.transition_ids), np.bool_)
+    for start, end in _spans(hypothesis):
+        silent[start:end] = False
+    return silent
