@@ -42,9 +42,10 @@ class HeldOutConfig:
 
 
 class Verdict(Enum):
-    """Whether a speaker's scales are used: ``accepted``, ``fell_back`` to the identity, or ``not_judged``."""
+    """Whether a speaker's scales are used: ``accepted``, ``shrunk``, ``fell_back`` to the identity, ``not_judged``."""
 
     accepted = "accepted"
+    shrunk = "shrunk"
     fell_back = "fell back"
     not_judged = "not judged"
 
@@ -174,20 +175,32 @@ def divide(speech: SpeakerFrames | SpeakerUtterances, share: float, *, seed: int
         share: of the targets, 0 to 0.5.
         seed: of the choice.
     """
-    utterances = [items for items in _utterances(speech) if len(items)]
+    utterances = _with_targets(speech)
     counts = _targets_of_items(speech)
     if share > 0 and len(utterances) == 1 and isinstance(speech, SpeakerFrames):
         most = len(utterances[0]) - 1
         kept = max(1, min(most, round(len(utterances[0]) * (1 - share))))
         utterances = [utterances[0][:kept], utterances[0][kept:]]
         chosen = {1} if most else set()
-    elif share > 0 and len(utterances) > 1:
-        chosen = _chosen([int(counts[items].sum()) for items in utterances], share, seed)
     else:
-        chosen = set()
+        chosen = held_out_utterances(speech, share, seed=seed)
     held_out = _joined([items for place, items in enumerate(utterances) if place in chosen])
     learnt = _joined([items for place, items in enumerate(utterances) if place not in chosen])
     return Division(learnt, held_out, int(counts[learnt].sum()), int(counts[held_out].sum()))
+
+
+def held_out_utterances(speech: SpeakerFrames | SpeakerUtterances, share: float, *, seed: int) -> set[int]:
+    """Places, among the utterances that have targets, of those that `divide` holds out as a whole."""
+    utterances = _with_targets(speech)
+    if share <= 0 or len(utterances) < 2:
+        return set()
+    counts = _targets_of_items(speech)
+    return _chosen([int(counts[items].sum()) for items in utterances], share, seed)
+
+
+def _with_targets(speech: SpeakerFrames | SpeakerUtterances) -> list[Tensor]:
+    """Numbers of the items of each utterance that has any."""
+    return [items for items in _utterances(speech) if len(items)]
 
 
 def _chosen(sizes: Sequence[int], share: float, seed: int) -> set[int]:

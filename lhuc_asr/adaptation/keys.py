@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.guard import GuardConfig
 from lhuc_asr.adaptation.other_words import OtherWords
 from lhuc_asr.adaptation.priors import content_of
 from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
@@ -33,15 +34,17 @@ class AdaptationSettings:
         lhuc: which layers are scaled, by which function.
         adapt: how the scales are learnt.
         protocol: what is learnt from and what is scored.
+        guard: which scales may be used.
     """
 
     lhuc: LhucConfig
     adapt: AdaptConfig
     protocol: ProtocolConfig
+    guard: GuardConfig = field(default_factory=GuardConfig)
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {"lhuc": to_plain(self.lhuc), "adapt": to_plain(self.adapt), "protocol": to_plain(self.protocol)}
+        return {name: to_plain(getattr(self, name)) for name in ("lhuc", "adapt", "protocol", "guard")}
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def speaker_keys(
     learnt = [search, to_plain(settings.lhuc), adapt, _part(speech, plan.adaptation), words]
     if settings.adapt.needs_calibration:
         learnt.append(to_plain(calibration or Calibration()))
+    if settings.guard.enabled:
+        learnt.append(to_plain(settings.guard))
     update = _digest(learnt)
     return SpeakerKeys(first_pass, update, _digest([search, update, _part(speech, plan.evaluation)]))
 

@@ -63,6 +63,7 @@ class SpeakerResult:
             "objective_after": self.update.objective_after,
             "objective_per_epoch": list(self.update.per_epoch),
             "held_out": self.update.held_out.plain() if self.update.held_out else None,
+            "guard": self.update.guard.plain() if self.update.guard else None,
             "update_seconds": self.update.seconds,
             "real_time_factor": self.real_time_factor,
             "kept": dict(self.kept),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from lhuc_asr.adaptation.guarding import Guard
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
 from lhuc_asr.adaptation.other_words import OtherWords, Taught, align_other_words, words_from
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
@@ -109,7 +110,7 @@ class AdaptationSession:
 
     @property
     def speed(self) -> dict[str, DecodingSpeed]:
-        """Time taken by ``first_pass``, ``update`` and ``second_pass``, of those that had something to do."""
+        """Time that ``first_pass``, ``update``, ``guard`` and ``second_pass`` took, of those with something to do."""
         return {stage: meter.speed for stage, meter in self._meters.items()}
 
     @cached_property
@@ -256,7 +257,7 @@ class AdaptationSession:
                 targets[name] = found
             except SpeakerError as error:
                 yield missing[name], str(error)
-        for name, outcome in self._learn(targets, feats):
+        for name, outcome in self._guarded(self._learn(targets, feats), first, feats):
             speaker = missing[name]
             yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome, targets[name])
 
@@ -307,6 +308,24 @@ class AdaptationSession:
             if isinstance(outcome, Updated):
                 meter.add(num_frames=targets[name].num_frames, cpu=outcome.cpu, frame_shift_ms=self._shift)
             yield name, outcome
+
+    def _guarded(
+        self, outcomes: Iterator[tuple[str, Updated | str]], first: Mapping[str, SpeakerPass], feats: Feats
+    ) -> Iterator[tuple[str, Updated | str]]:
+        """What was learnt, as far as the guard lets it pass; where there is no guard, as it is."""
+        if not self.settings.guard.enabled:
+            yield from outcomes
+            return
+        learnt: dict[str, Updated] = {}
+        for name, outcome in outcomes:
+            if isinstance(outcome, str):
+                yield name, outcome
+            else:
+                learnt[name] = outcome
+        if learnt:
+            meter, config = self._meter("guard"), self.settings.guard
+            guard = Guard(self.system, self._search, config, feats, self.num_jobs, meter, self.prior)
+            yield from guard(learnt, first)
 
     def _keep(self, speaker: _Speaker, updated: Updated, targets: SpeakerTargets) -> Profile:
         profile = replace(updated, num_frames=targets.num_kept_frames).profile(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lhuc_asr.adaptation.estimates import EstimateConfig
 from lhuc_asr.adaptation.group import CACHE_BYTES, Learnt, SpeakerGroup, opened_group
+from lhuc_asr.adaptation.guard import GuardReport
 from lhuc_asr.adaptation.held_out import HeldOutConfig, HeldOutReport, Verdict
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.priors import Estimator
@@ -90,6 +91,7 @@ class UpdateReport:
         seconds: wall-clock time that the update took.
         held_out: what speech told that was not learnt from; None where none was to be held out.
         coefficients: numbers that were learnt instead of r; none where r was learnt.
+        guard: what the guard said, to which nothing else here pays heed; None where there was none.
     """
 
     objective_before: float
@@ -98,6 +100,7 @@ class UpdateReport:
     seconds: Seconds
     held_out: HeldOutReport | None = None
     coefficients: tuple[float, ...] = ()
+    guard: GuardReport | None = None
 
 
 def adapt(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.group import Learnt
 from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
-from lhuc_asr.adaptation.held_out import HeldOutReport
+from lhuc_asr.adaptation.guard import GuardReport
+from lhuc_asr.adaptation.held_out import HeldOutReport, held_out_utterances
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.lower_part import device_of
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
@@ -28,6 +29,7 @@ from lhuc_asr.errors import LhucError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude
+from lhuc_asr.lhuc.layout import Layout
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.parallel import map_in_processes, one_thread
@@ -53,6 +55,8 @@ class Updated:
         num_frames: output frames that were learnt from.
         cpu: seconds of one core that it took.
         prior: SHA-256 of the prior that it began with; None where there was none.
+        learnt_from: ids of the utterances that count.
+        held_out: ids of those among them that were held out as a whole.
     """
 
     r: Mapping[str, NDArray[np.float32]]
@@ -62,6 +66,22 @@ class Updated:
     num_frames: int
     cpu: Seconds
     prior: str | None = None
+    learnt_from: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Ids of the utterances on which the guard tries the scales: those held out, or all where there are none."""
+        return self.held_out or self.learnt_from
+
+    def guarded(self, report: GuardReport) -> Updated:
+        """The same, with the guard's verdict."""
+        return replace(self, report=replace(self.report, guard=report))
+
+    def adapter(self) -> LhucAdapter:
+        """The parameters, ready to be attached to the model."""
+        layouts = {name: Layout(letters) for name, letters in self.layouts.items()}
+        return LhucAdapter({name: torch.from_numpy(values) for name, values in self.r.items()}, self.amplitude, layouts)
 
     def profile(
         self, speaker: str, *, base_fingerprint: str, settings: Mapping[str, Any], frame_shift_ms: Milliseconds
@@ -84,7 +104,7 @@ class Updated:
             seconds=frames_to_seconds(self.num_frames, frame_shift_ms),
             objective_before=self.report.objective_before,
             objective_after=self.report.objective_after,
-            guard=self.report.held_out.plain() if self.report.held_out else None,
+            guard=_plain_verdict(self.report),
             settings={
                 **settings,
                 "objective_per_epoch": list(self.report.per_epoch),
@@ -95,16 +115,24 @@ class Updated:
         )
 
 
+def _plain_verdict(report: UpdateReport) -> dict[str, Any] | None:
+    """Of the guard, and in it that of held-out speech; or of the latter alone."""
+    held_out = report.held_out.plain() if report.held_out else None
+    return held_out if report.guard is None else {**report.guard.plain(), "held_out": held_out}
+
+
 def report_of(profile: Profile) -> UpdateReport:
     """What the update that made a profile did."""
     assert profile.objective_before is not None and profile.objective_after is not None
+    guard = GuardReport.from_plain(profile.guard)
     return UpdateReport(
         objective_before=profile.objective_before,
         objective_after=profile.objective_after,
         per_epoch=tuple(profile.settings["objective_per_epoch"]),
         seconds=profile.settings["update_seconds"],
-        held_out=HeldOutReport.from_plain(profile.guard),
+        held_out=HeldOutReport.from_plain(profile.guard if guard is None else (profile.guard or {}).get("held_out")),
         coefficients=tuple(profile.settings.get("coefficients", ())),
+        guard=guard,
     )
 
 
@@ -183,7 +211,8 @@ def _update_group(
         except _FAILURES as error:
             outcomes[speaker] = _reason(speaker, error)
     try:
-        outcomes.update(_update(network, sites, able, settings, prior))
+        for speaker, outcome in _update(network, sites, able, settings, prior).items():
+            outcomes[speaker] = _told_from(outcome, targets[speaker], able[speaker], settings)
     except _FAILURES as error:
         if len(able) == 1:
             outcomes.update({speaker: _reason(speaker, error) for speaker in able})
@@ -219,6 +248,17 @@ def _update(
             used = prior.sha256 if prior else None
             outcomes[speaker] = Updated(r, adapter.kind, layouts, report, num_frames, cpu, used)
     return outcomes
+
+
+def _told_from(
+    outcome: Updated | str, targets: SpeakerTargets, speech: Learnt, settings: AdaptationSettings
+) -> Updated | str:
+    """With the ids of the utterances that it comes from, and of those that were held out."""
+    if isinstance(outcome, str):
+        return outcome
+    names = [name for name in targets.pdfs if len(targets.counting(name))]
+    places = held_out_utterances(speech, settings.adapt.held_out_share, seed=settings.adapt.seed)
+    return replace(outcome, learnt_from=tuple(names), held_out=tuple(names[place] for place in sorted(places)))
 
 
 def _speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork) -> Learnt:

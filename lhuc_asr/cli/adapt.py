@@ -127,6 +127,8 @@ class _Report:
         ]
         if result.update.held_out is not None:
             parts.append(str(result.update.held_out))
+        if result.update.guard is not None:
+            parts.append(str(result.update.guard))
         scores = self._scores([result])
         if len(scores) > 1:
             parts.append("WER " + " -> ".join(f"{score.total.wer:.1f}" for score in scores.values()) + " %")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lhuc_asr.scoring.comparison import Comparison
     from lhuc_asr.scoring.confidence import ConfidenceScore
     from lhuc_asr.scoring.edit import ErrorCounts
+    from lhuc_asr.scoring.verdicts import VerdictScore
     from lhuc_asr.scoring.wer import Score
 
 
@@ -74,6 +75,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profiles", metavar="DIR", type=Path, help="profiles whose scales the picture of two systems shall show"
     )
+    parser.add_argument(
+        "--verdicts",
+        metavar="DIR",
+        type=Path,
+        help="--out of lhuc-adapt with a guard; tells how often it was right. The systems are then the first pass, "
+        "adaptation without the guard and, where there is a third, with it",
+    )
     parser.add_argument("--alignments", action="store_true", help="write every utterance word by word")
     parser.add_argument("--cer", action="store_true", help="count characters instead of words")
     parser.add_argument("--normalise", action="store_true", help="upper-case both sides and drop punctuation")
@@ -86,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
     paths = _named_paths(args.hyp)
+    if args.verdicts and len(paths) not in (2, 3):
+        raise UsageError("--verdicts needs --hyp of the first pass, of adaptation without a guard, and perhaps with it")
     references = _read_references(args.ref, args.utt2spk)
     systems = {name: _read_system(name, path) for name, path in paths.items()}
     if args.normalise:
@@ -97,8 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     confidences = _confidences(references, systems)
     groups = _groups(args.groups, scores) if args.groups else {}
     _print(scores, comparisons, confidences)
+    verdicts = _verdicts(args.verdicts, scores) if args.verdicts else None
     _write_texts(args.out, references, systems)
-    _write_reports(args, scores, comparisons, confidences, groups)
+    _write_reports(args, scores, comparisons, confidences, groups, verdicts)
     return OK
 
 
@@ -242,6 +253,15 @@ def _groups(path: Path, scores: Mapping[str, Score]) -> dict[str, dict[str, Erro
     return errors
 
 
+def _verdicts(directory: Path, scores: Mapping[str, Score]) -> VerdictScore:
+    """How often a guard was right; also shown."""
+    from lhuc_asr.scoring.verdicts import read_verdicts, score_verdicts
+
+    found = score_verdicts(read_verdicts(directory), *scores.values())
+    print(f"{found}\n")
+    return found
+
+
 def _print(
     scores: Mapping[str, Score],
     comparisons: Mapping[tuple[str, str], Comparison],
@@ -283,6 +303,7 @@ def _write_reports(
     comparisons: Mapping[tuple[str, str], Comparison],
     confidences: Mapping[str, ConfidenceScore],
     groups: Mapping[str, Mapping[str, ErrorCounts]],
+    verdicts: VerdictScore | None,
 ) -> None:
     from lhuc_asr.files import escape_id, write_json, write_text
     from lhuc_asr.scoring.report import as_json, counts_json
@@ -291,6 +312,8 @@ def _write_reports(
     page = as_json(scores, comparisons, confidences)
     for name, found in groups.items():
         page["systems"][name]["groups"] = {group: counts_json(counts) for group, counts in found.items()}
+    if verdicts is not None:
+        page["verdicts"] = verdicts.as_json()
     write_json(args.out / "results.json", page)
     if args.alignments:
         for name, result in scores.items():

@@ -16,4 +16,4 @@ def build_settings(config: Config) -> BuildSettings:
 
 def adaptation_settings(config: Config) -> AdaptationSettings:
     """What adapting speakers needs."""
-    return AdaptationSettings(lhuc=config.lhuc, adapt=config.adapt, protocol=config.protocol)
+    return AdaptationSettings(lhuc=config.lhuc, adapt=config.adapt, protocol=config.protocol, guard=config.guard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lhuc_asr.adaptation.guard import GuardConfig
 from lhuc_asr.adaptation.protocol import ProtocolConfig
 from lhuc_asr.adaptation.update import AdaptConfig
 from lhuc_asr.decoding.tuning import TuningConfig
@@ -76,6 +77,7 @@ class Config:
         lhuc: what is scaled for a speaker, and by which function.
         adapt: how a speaker's scales are learnt.
         protocol: from which of a speaker's utterances, and which are scored.
+        guard: which of the learnt scales may be used.
         runtime: the machine and the seed.
     """
 
@@ -96,4 +98,5 @@ class Config:
     lhuc: LhucConfig = field(default_factory=LhucConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -21,7 +21,7 @@ from lhuc_asr.config.schema import Config
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.system.settings import to_plain
 
-SWEPT_GROUPS = ("lhuc", "adapt", "protocol", "decoding")
+SWEPT_GROUPS = ("lhuc", "adapt", "protocol", "guard", "decoding")
 """Groups of settings that an adaptation depends on."""
 
 NO_DIFFERENCE = "defaults"

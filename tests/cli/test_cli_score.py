@@ -167,6 +167,7 @@ def test_flags_are_known():
     flags = {option for action in build_parser()._actions for option in action.option_strings}
     assert flags == {
         *("-h", "--help", "--debug", "--version", "--ref", "--hyp", "--out", "--utt2spk", "--groups", "--profiles"),
+        "--verdicts",
         *("--alignments", "--cer", "--normalise", "--common"),
     }
     assert isinstance(build_parser(), argparse.ArgumentParser)
@@ -189,3 +190,19 @@ def test_a_speaker_without_a_group_is_named(data, tmp_path, capsys):
     system = write_text(tmp_path / "si", BEFORE)
     assert main(["--ref", data, "--hyp", f"SI={system}", "--out", str(tmp_path / "out"), "--groups", groups]) == 2
     assert "no group is named for the speakers 'b'" in capsys.readouterr().err
+
+
+def test_verdicts_are_compared_with_what_happened(data, tmp_path, capsys):
+    verdicts = tmp_path / "guarded" / "status"
+    verdicts.mkdir(parents=True)
+    for speaker, verdict in {"a": "accepted", "b": "fell back"}.items():
+        (verdicts / f"{speaker}.json").write_text(json.dumps({"speaker": speaker, "guard": {"verdict": verdict}}))
+    arguments = ["--ref", data, "--hyp", f"SI={write_text(tmp_path / 'si', BEFORE)}", "--out", str(tmp_path / "out")]
+    arguments += ["--verdicts", str(tmp_path / "guarded")]
+    assert main(arguments) == 2
+    assert "--verdicts needs --hyp of the first pass" in capsys.readouterr().err
+    assert main([*arguments, "--hyp", f"LHUC={write_text(tmp_path / 'lhuc', AFTER)}"]) == 0
+    printed = capsys.readouterr().out
+    assert "right: 1 of 2 speakers" in printed and "without guard: 1 helped, 1 same, 0 harmed" in printed
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["verdicts"]
+    assert found["confusion"]["fell back"] == {"helped": 0, "same": 1, "harmed": 0}

@@ -1,0 +1,152 @@
+"""The guard at work: speakers' scales recognise speech of theirs, and those that do harm are weakened or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lhuc_asr.adaptation.guard import GuardConfig, GuardReport, Trial, tried
+from lhuc_asr.adaptation.held_out import Verdict
+from lhuc_asr.adaptation.keys import Feats
+from lhuc_asr.adaptation.passes import Decoder, LogLikes, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.updating import Updated
+from lhuc_asr.decoding.speed import SpeedMeter
+from lhuc_asr.lhuc.amplitude import identity_r
+from lhuc_asr.profiles.prior import ScalePrior
+from lhuc_asr.system.model_directory import AcousticSystem
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """Judges what speakers have learnt.
+
+    Attributes:
+        system: the model.
+        decoder: the search.
+        config: the limits.
+        feats: utterance id -> (T, F) normalised.
+        num_jobs: processes.
+        meter: collects what it takes.
+        prior: whose mean scales are drawn to where they are weakened; without one it is the identity.
+    """
+
+    system: AcousticSystem
+    decoder: Decoder
+    config: GuardConfig
+    feats: Feats
+    num_jobs: int
+    meter: SpeedMeter
+    prior: ScalePrior | None = None
+    _entropies: dict[str, float] = field(default_factory=dict)
+
+    def __call__(
+        self, learnt: Mapping[str, Updated], first: Mapping[str, SpeakerPass]
+    ) -> Iterator[tuple[str, Updated]]:
+        """Every speaker with the scales that may be used, as soon as that is known.
+
+        Args:
+            learnt: speaker -> scales.
+            first: speaker -> first pass.
+        """
+        trials: dict[str, list[Trial]] = {name: [] for name in learnt}
+        going = {name: own for name, own in learnt.items() if not _refused(own)}
+        yield from ((name, own.guarded(_report(own, (), 0.0))) for name, own in learnt.items() if name not in going)
+        for strength in (1.0, *self.config.shrink):
+            weakened = {name: self._weakened(own, strength) for name, own in going.items()}
+            for name, trial in self._trials(weakened, first, strength):
+                trials[name].append(trial)
+                if not trial.failed:
+                    yield name, weakened[name].guarded(_report(going.pop(name), trials[name], strength))
+            if not going:
+                return
+        for name, own in going.items():
+            yield name, self._weakened(own, 0.0, towards_prior=False).guarded(_report(own, trials[name], 0.0))
+
+    def _weakened(self, own: Updated, strength: float, *, towards_prior: bool = True) -> Updated:
+        if strength == 1:
+            return own
+        identity = np.float32(identity_r(own.amplitude))
+        r = {}
+        for name, values in own.r.items():
+            prior = self.prior if towards_prior else None
+            centre = np.full_like(values, identity) if prior is None else prior.mean[name].numpy().astype(np.float32)
+            r[name] = (centre + np.float32(strength) * (values - centre)).astype(np.float32)
+        return replace(own, r=r)
+
+    def _trials(
+        self, scales: Mapping[str, Updated], first: Mapping[str, SpeakerPass], strength: float
+    ) -> Iterator[tuple[str, Trial]]:
+        adapters = {name: own.adapter() for name, own in scales.items()}
+        entropies: dict[str, _Mean] = {name: _Mean() for name in scales}
+
+        def log_likes(speaker: str, utterance: str) -> LogLikes:
+            with adapters[speaker].attached(self.system.network):
+                found = self.system.log_likes(self.feats[utterance])
+            entropies[speaker].add(self._entropy(found))
+            return found
+
+        tested = {name: own.tested for name, own in scales.items()}
+        passes = decode_speakers(
+            self.decoder,
+            tested,
+            log_likes,
+            description="guard",
+            num_jobs=self.num_jobs,
+            meter=self.meter,
+        )
+        for name, found in passes:
+            yield (
+                name,
+                tried(
+                    first[name].of(tested[name]),
+                    found.hypotheses,
+                    strength=strength,
+                    entropy_change=entropies[name].value - self._unadapted_entropy(name, tested[name]),
+                    config=self.config,
+                ),
+            )
+
+    def _unadapted_entropy(self, speaker: str, utterances: tuple[str, ...]) -> float:
+        """Of the network without scales; computed once."""
+        if speaker not in self._entropies:
+            mean = _Mean()
+            for utterance in utterances:
+                mean.add(self._entropy(self.system.log_likes(self.feats[utterance])))
+            self._entropies[speaker] = mean.value
+        return self._entropies[speaker]
+
+    def _entropy(self, log_likes_TV: LogLikes) -> NDArray[np.float64]:
+        """(T,) entropy of the network's posteriors, in nats."""
+        log_probs_TV = torch.log_softmax(torch.from_numpy(log_likes_TV) + self.system.log_prior, dim=1)
+        entropy_T: NDArray[np.float64] = -(log_probs_TV.exp() * log_probs_TV).sum(dim=1).double().numpy()
+        return entropy_T
+
+
+class _Mean:
+    """Of all frames of some utterances."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        self._sum += float(values.sum())
+        self._count += len(values)
+
+    @property
+    def value(self) -> float:
+        return self._sum / max(1, self._count)
+
+
+def _refused(own: Updated) -> bool:
+    held_out = own.report.held_out
+    return held_out is not None and held_out.verdict is Verdict.fell_back
+
+
+def _report(own: Updated, trials: tuple[Trial, ...] | list[Trial], strength: float) -> GuardReport:
+    return GuardReport(
+        trials=tuple(trials), strength=strength, num_utterances=len(own.tested), held_out=bool(own.held_out)
+    )
