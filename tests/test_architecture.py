@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "decoding": BASE | {"hmm", "lang"},
     "scoring": BASE | {"decoding", "lang"},
     "training": BASE | {"data", "features", "hmm", "lang", "lhuc", "models"},
-    "system": BASE | {"data", "decoding", "features", "hmm", "lang", "models", "training"},
+    "system": BASE | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "training"},
     "adaptation": BASE
     | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "system", "training"},
     "ranking": BASE | {"lhuc", "training"},

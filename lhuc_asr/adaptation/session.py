@@ -22,7 +22,6 @@ from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass
 from lhuc_asr.adaptation.priors import prior_of
 from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
-from lhuc_asr.adaptation.sites import proved_sites
 from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references, require_speech
 from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.adaptation.target_making import TargetMaker
@@ -40,6 +39,7 @@ from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.progress import track
 from lhuc_asr.system.calibrated import read_calibration
 from lhuc_asr.system.model_directory import AcousticSystem
+from lhuc_asr.system.sites import proved_sites
 
 logger = logging.getLogger(__name__)
 

@@ -67,9 +67,9 @@ class _Sweep:
 
     def check(self) -> None:
         """Refuse before any work what can be known to go wrong: no transcripts, unknown layers, foreign points."""
-        from lhuc_asr.adaptation.sites import proved_sites
         from lhuc_asr.errors import DataError
         from lhuc_asr.scoring.sweep import check_source, read_points
+        from lhuc_asr.system.sites import proved_sites
 
         if missing := [utterance.id for utterance in self.manifest if utterance.transcript is None]:
             raise DataError(

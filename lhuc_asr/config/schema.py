@@ -17,6 +17,7 @@ from lhuc_asr.hmm.chain import ChainConfig
 from lhuc_asr.hmm.flat_start import GmmConfig
 from lhuc_asr.hmm.graph import GraphConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
+from lhuc_asr.lhuc.sat import SatConfig
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.models.network import NetworkConfig
@@ -69,6 +70,7 @@ class Config:
         model: kind and shape of the network.
         criterion: what the network is judged by.
         training: how the speaker-independent network learns.
+        sat: how it learns together with the scales of its speakers.
         perturbation: what is made of the training speech before its features are taken.
         augmentation: how its training features are varied.
         build: how the stages of training follow each other.
@@ -90,6 +92,7 @@ class Config:
     model: NetworkConfig = field(default_factory=DnnConfig)
     criterion: CriterionConfig = field(default_factory=CriterionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    sat: SatConfig = field(default_factory=SatConfig)
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     build: BuildConfig = field(default_factory=BuildConfig)

@@ -16,6 +16,7 @@ from lhuc_asr.hmm.flat_start import GmmConfig
 from lhuc_asr.hmm.graph import GraphConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.lhuc.sat import SatConfig
 from lhuc_asr.models.network import NetworkConfig
 from lhuc_asr.training.criteria import CriterionConfig, CriterionKind
 from lhuc_asr.training.loop import TrainingConfig
@@ -54,6 +55,7 @@ class BuildSettings:
         model: of the network.
         criterion: what it is judged by.
         training: of its training.
+        sat: of the training speakers' scales, where it is speaker-adaptive.
         perturbation: of the speech that it is trained on.
         augmentation: of its training data.
         decoding: of the search; tuned afterwards.
@@ -69,6 +71,7 @@ class BuildSettings:
     model: NetworkConfig
     criterion: CriterionConfig
     training: TrainingConfig
+    sat: SatConfig
     perturbation: PerturbationConfig
     augmentation: AugmentationConfig
     decoding: DecodingConfig

@@ -33,7 +33,7 @@ def score_frames(network: AcousticNetwork, data: FrameData) -> FrameScore:
     network.eval()
     device = next(network.parameters()).device
     loss, num_correct = 0.0, 0
-    for windows, states in data.in_order(_BATCH):
+    for windows, states, _ in data.in_order(_BATCH):
         log_probs, targets = network.forward_windows(windows.to(device)), states.to(device)
         loss += float(frame_cross_entropy(log_probs, targets)) * len(targets)
         num_correct += int((log_probs.argmax(dim=1) == targets).sum())

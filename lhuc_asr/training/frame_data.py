@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,20 @@ from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.progress import track
 
 
+class FrameBatch(NamedTuple):
+    """N frames, in any order.
+
+    Attributes:
+        windows: (N, W, F) the frames with their neighbours.
+        states: (N,) int64 their tied states.
+        utterances: (N,) int64 places in `FrameData.utterances` of the utterances that they are of.
+    """
+
+    windows: Tensor
+    states: Tensor
+    utterances: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class FrameData:
     """N frames of some utterances.
@@ -22,10 +37,12 @@ class FrameData:
     Attributes:
         frames: the frames, from which windows are cut.
         targets: (N,) int64, tied state of each frame.
+        utterances: ids of the utterances, in the order of their frames.
     """
 
     frames: SplicedFrames
     targets: Tensor
+    utterances: tuple[str, ...]
 
     @staticmethod
     def gather(
@@ -51,16 +68,17 @@ class FrameData:
         matrices = (_matching(feats, targets, name) for name in track(utterances, "gathering frames"))
         frames = SplicedFrames(matrices, context)
         states = np.concatenate([targets[name] for name in utterances]).astype(np.int64)
-        return FrameData(frames, torch.from_numpy(states))
+        return FrameData(frames, torch.from_numpy(states), tuple(utterances))
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows (N, W, F) and tied states (N,) of the frames with these indices."""
-        return self.frames.windows(indices), self.targets[indices]
+    def batch(self, indices: Tensor) -> FrameBatch:
+        """The frames with these indices (N,)."""
+        utterances = torch.bucketize(indices, self.frames.offsets, right=True) - 1
+        return FrameBatch(self.frames.windows(indices), self.targets[indices], utterances)
 
-    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_order(self, batch_size: int) -> Iterator[FrameBatch]:
         """All frames once, in order."""
         for indices in torch.split(torch.arange(len(self)), batch_size):
             yield self.batch(indices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from lhuc_asr.errors import DataError
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.tensors import digest
 from lhuc_asr.training.evaluation import FrameScore, score_frames
-from lhuc_asr.training.frame_data import FrameData, TrainingData
+from lhuc_asr.training.frame_data import FrameBatch, FrameData, TrainingData
 from lhuc_asr.training.objectives import frame_cross_entropy
 from lhuc_asr.training.seeds import Purpose, derive_seed, generator
 from lhuc_asr.training.shares import ALL, Share
@@ -22,7 +22,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 """(N, W, F) windows and a random stream -> (N, W, F) windows that sound different but mean the same."""
 
 
-class FrameTask(Task[tuple[Tensor, Tensor]]):
+class FrameTask(Task[FrameBatch]):
     """Cross-entropy of the tied states that were aligned with the frames.
 
     Args:
@@ -54,24 +54,24 @@ class FrameTask(Task[tuple[Tensor, Tensor]]):
         """Minibatches of an epoch."""
         return -(-len(self.data.training) // self.batch_size)
 
-    def batches(self, epoch: int, *, start: int = 0, share: Share = ALL) -> Iterator[tuple[Tensor, Tensor] | None]:
-        """Windows (N, W, F) and tied states (N,); of several processes each takes every so-manieth frame."""
+    def batches(self, epoch: int, *, start: int = 0, share: Share = ALL) -> Iterator[FrameBatch | None]:
+        """All frames in random order; of several processes each takes every so-manieth frame."""
         order = torch.randperm(len(self.data.training), generator=generator(self.seed, Purpose.order, epoch))
         for number, minibatch in enumerate(torch.split(order, self.batch_size)[start:], start=start):
             indices = minibatch[share.number :: share.of]
             if not len(indices):
                 yield None
                 continue
-            windows, states = self.data.training.batch(indices)
+            batch = self.data.training.batch(indices)
             if self.augment is not None:
                 seed = derive_seed(self.seed, Purpose.augmentation, epoch, number) ^ share.number
-                windows = self.augment(windows, torch.Generator().manual_seed(seed))
-            yield windows, states
+                batch = batch._replace(windows=self.augment(batch.windows, torch.Generator().manual_seed(seed)))
+            yield batch
 
-    def judge(self, network: AcousticNetwork, batch: tuple[Tensor, Tensor], arithmetic: Arithmetic) -> Judged:
+    def judge(self, network: AcousticNetwork, batch: FrameBatch, arithmetic: Arithmetic) -> Judged:
         """Cross-entropy of one minibatch."""
         device = next(network.parameters()).device
-        windows, targets = (tensor.to(device) for tensor in batch)
+        windows, targets = batch.windows.to(device), batch.states.to(device)
         with arithmetic():
             log_probs = network.forward_windows(windows).float()
         loss = frame_cross_entropy(log_probs, targets, label_smoothing=self.label_smoothing)
@@ -80,6 +80,11 @@ class FrameTask(Task[tuple[Tensor, Tensor]]):
     def score(self, network: AcousticNetwork) -> FrameScore:
         """Cross-entropy and accuracy of the held-out frames."""
         return score_frames(network, self.data.validation)
+
+    def utterances_of(self, batch: FrameBatch) -> Sequence[str]:
+        """Ids of the utterances that the frames are of."""
+        names = self.data.training.utterances
+        return [names[place] for place in batch.utterances.tolist()]
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be the same run."""

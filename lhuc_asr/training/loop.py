@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -42,6 +43,10 @@ logger = logging.getLogger(__name__)
 
 _LATER = ("num_accumulated", "num_averaged")
 """Settings that came later; at their defaults a run is the one that it was without them."""
+
+
+_CONDITIONING = "conditioning."
+"""Marks what conditions the network among the weights of an epoch."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -153,7 +158,8 @@ def train(
     home = next(network.parameters()).device
     network.to(own_device(config.device) if home.type == "cpu" else home)
     try:
-        with torch.random.fork_rng():
+        conditioned = nullcontext() if task.conditioning is None else task.conditioning.attached(network)
+        with torch.random.fork_rng(), conditioned:
             return _Run(network, task, config, directory, seed=seed).finish(began)
     finally:
         network.to(home)
@@ -208,7 +214,7 @@ class _Run:
         if len(kept) < 2:
             return None
         weights = by_first(lambda: mean_weights([self.store.epoch(epoch) for epoch in kept]))
-        load_weights(self.network, weights, source=str(self.store.directory))
+        self._load(weights)
         return by_first(lambda: self.task.score(self.network))
 
     def _is_as_good(self, average: FrameScore) -> bool:
@@ -226,8 +232,20 @@ class _Run:
         return is_as_good
 
     def _use_best(self) -> None:
-        weights = by_first(lambda: self.store.epoch(self.progress.best_epoch))
+        self._load(by_first(lambda: self.store.epoch(self.progress.best_epoch)))
+
+    def _learnt(self) -> dict[str, Tensor]:
+        """All that an epoch has taught: weights, and what conditions the network."""
+        conditioning = self.task.conditioning
+        state = {} if conditioning is None else conditioning.state()
+        return {**self.network.state_dict(), **{f"{_CONDITIONING}{name}": tensor for name, tensor in state.items()}}
+
+    def _load(self, learnt: Mapping[str, Tensor]) -> None:
+        """Take over what `_learnt` gave."""
+        state, weights = _divided(learnt, _CONDITIONING)
         load_weights(self.network, weights, source=str(self.store.directory))
+        if self.task.conditioning is not None:
+            self.task.conditioning.restore(state)
 
     def _resume(self) -> None:
         progress = by_first(self.store.load)
@@ -285,34 +303,50 @@ class _Run:
         history = (*before.history, report)
         measured = [_measured(one.score, self.config.newbob.measure) for one in history]
         self.progress = Progress(newbob=newbob, history=history, kept=best_epochs(measured, self.config.num_averaged))
-        weights = self.network.state_dict()
+        learnt = self._learnt()
         if not newbob.improved and self.config.go_back:
-            weights = {name: tensor.clone() for name, tensor in weights.items()}
+            learnt = {name: tensor.clone() for name, tensor in learnt.items()}
             self._use_best()
-            self.optimiser.state.clear()
-        self._save(weights if newbob.num_epochs in self.progress.kept else None)
+            self._forget()
+        self._save(learnt if newbob.num_epochs in self.progress.kept else None)
 
     def _save(self, epoch: dict[str, Tensor] | None = None) -> None:
         if not is_first():
             return
-        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        memory = {f"optimiser.{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
-        self.store.save(self.progress, {**weights, **memory}, epoch)
+        parts = {"network": self.network.state_dict(), "optimiser": optimiser_tensors(self.optimiser)}
+        if (conditioning := self.task.conditioning) is not None:
+            parts |= {"conditioning": conditioning.state(), "memory": conditioning.memory()}
+        last = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        self.store.save(self.progress, last, epoch)
         self.saved = time.monotonic()
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimiser": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimiser": {}, "conditioning": {}, "memory": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition(".")
             parts[part][name] = tensor
         load_weights(self.network, parts["network"], source=str(self.store.directory))
         restore_optimiser(self.optimiser, parts["optimiser"])
+        if self.task.conditioning is not None:
+            self.task.conditioning.restore(parts["conditioning"], parts["memory"])
+
+    def _forget(self) -> None:
+        """Begin with fresh memories of gradients."""
+        self.optimiser.state.clear()
+        if self.task.conditioning is not None:
+            self.task.conditioning.forget()
 
 
 def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Minibatches by so many, the last ones maybe by fewer."""
     while group := list(islice(batches, size)):
         yield group
+
+
+def _divided(tensors: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those whose names begin so, without it, and the others."""
+    inside = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return inside, {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
 
 
 def _measured(score: FrameScore, measure: Measure) -> float:

@@ -14,6 +14,7 @@ class Purpose(IntEnum):
     order = 0
     dropout = 1
     augmentation = 2
+    conditions = 3
 
 
 def derive_seed(seed: int, purpose: Purpose, epoch: int, batch: int = 0) -> int:

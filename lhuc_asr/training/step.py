@@ -106,7 +106,7 @@ class Stepper:
             tally = self._gather(tally)
         if not is_alone:
             self._scale_gradients(1.0 / tally.num_frames)
-        self._go(number)
+        self._go(number, factor=1.0 if is_alone else 1.0 / tally.num_frames)
         return tally
 
     def _judge(self, batch: Any, epoch: int, place: int) -> tuple[Judged, float]:
@@ -139,10 +139,12 @@ class Stepper:
             tensor.copy_(sum_ / num_frames)
         return Tally(loss_sum, num_correct, round(num_frames))
 
-    def _go(self, number: int) -> None:
+    def _go(self, number: int, *, factor: float) -> None:
         if self.max_gradient_norm:
             torch.nn.utils.clip_grad_norm_(self._parameters, self.max_gradient_norm)
         self.optimiser.step()
+        if self.task.conditioning is not None:
+            self.task.conditioning.step(self.optimiser.param_groups[0]["lr"], factor)
         if number % _CONSTRAIN_EVERY == _CONSTRAIN_EVERY - 1:
             self.network.constrain()
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor
 
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.shares import ALL, Share
+
+if TYPE_CHECKING:
+    from lhuc_asr.training.conditioning import Conditioning
 
 Batch = TypeVar("Batch")
 
@@ -41,7 +44,12 @@ class Task(ABC, Generic[Batch]):
 
     What is in a minibatch depends on seed, epoch and number of the minibatch alone, so that a run can be taken up again
     anywhere.
+
+    Attributes:
+        conditioning: what changes the network from example to example and learns beside it; None where nothing does.
     """
+
+    conditioning: Conditioning | None = None
 
     @abstractmethod
     def check(self, network: AcousticNetwork) -> None:
@@ -66,6 +74,10 @@ class Task(ABC, Generic[Batch]):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """JSON values that must be the same for a run to be the same run."""
+
+    @abstractmethod
+    def utterances_of(self, batch: Batch) -> Sequence[str]:
+        """Ids of the utterances that the examples of a minibatch are of."""
 
     def describe(self, batch: Batch) -> str:
         """Names a minibatch in a message, where more can be said than its number."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -116,6 +116,10 @@ class UtteranceTask(Task[SequenceBatch]):
             "training_utterances": _digest(self.training.data),
             "validation_utterances": _digest(self.validation.data),
         }
+
+    def utterances_of(self, batch: SequenceBatch) -> Sequence[str]:
+        """Ids of the utterances, one for each piece."""
+        return batch.utterances
 
     def describe(self, batch: SequenceBatch) -> str:
         """The utterances of a minibatch."""

@@ -20,7 +20,6 @@ from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.protocol import ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.sites import proved_sites
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.adaptation.update import AdaptConfig
@@ -41,6 +40,7 @@ from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.profiles.format import load_profile
+from lhuc_asr.system.sites import proved_sites
 
 sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
 

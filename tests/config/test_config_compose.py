@@ -139,7 +139,7 @@ def test_given_settings_take_the_place_of_defaults() -> None:
     ("override", "said"),
     [
         ("adapt.lrr=1", "there is no setting 'adapt.lrr'; nearest: 'adapt.lr'"),
-        ("amplitude=exp", "there is no setting 'amplitude'; nearest: 'lhuc.amplitude'"),
+        ("amplitude=exp", "there is no setting 'amplitude'; nearest: 'sat.amplitude', 'lhuc.amplitude'"),
         ("speaker=X", "there is no setting 'speaker'"),
         ("hydra.run.dir=x", "there is no setting 'hydra.run.dir'"),
         ("adapt.lr.x=1", "there is no setting 'adapt.lr.x'; nearest: 'adapt.lr'"),

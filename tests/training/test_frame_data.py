@@ -22,14 +22,14 @@ def numbered(lengths: dict[str, int]) -> tuple[dict[str, np.ndarray], dict[str, 
 
 def test_middle_frames_belong_to_their_states() -> None:
     data = FrameData.gather(*numbered({"a": 4, "b": 1, "c": 7}), ["c", "a", "b"], context=2)
-    windows, states = data.batch(torch.randperm(len(data)))
+    windows, states, _ = data.batch(torch.randperm(len(data)))
     assert windows.shape == (12, 5, 3)
     assert torch.equal(windows[:, 2, 0].long(), states)
 
 
 def test_in_order_gives_every_frame_once() -> None:
     data = FrameData.gather(*numbered({"a": 4, "b": 3}), ["a", "b"], context=1)
-    assert torch.cat([states for _, states in data.in_order(3)]).tolist() == list(range(7))
+    assert torch.cat([states for _, states, _ in data.in_order(3)]).tolist() == list(range(7))
 
 
 def test_what_does_not_fit_is_named() -> None:

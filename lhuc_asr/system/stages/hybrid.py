@@ -35,6 +35,7 @@ def learn_tied_states(place: Workplace) -> Learnt:
         lexicon=lexicon,
         graph=lambda lm: build_graph(aligned.hmm, lexicon, lm, settings.graph),
         key=trained.key,
+        scales=trained.scales,
     )
 
 

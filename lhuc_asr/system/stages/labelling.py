@@ -51,6 +51,7 @@ def learn_labels(place: Workplace) -> Learnt:
         lexicon=lexicon,
         graph=lambda lm: build_ctc_graph(hmm, lexicon, lm),
         key=trained.key,
+        scales=trained.scales,
     )
 
 

@@ -18,10 +18,12 @@ from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.kinds import build_network
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.weights import load_weights
+from lhuc_asr.system.speaker_adaptive import fold_and_save, with_scales
 from lhuc_asr.system.stage import run_once
 from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.system.trained_scales import TrainedScales
 from lhuc_asr.tensors import load_tensors, save_tensors
-from lhuc_asr.training.loop import train
+from lhuc_asr.training.loop import TrainingReport, train
 from lhuc_asr.training.task import Task
 
 
@@ -38,6 +40,7 @@ class Learnt:
         key: of the stage that trained the network.
         lm: the language model, where it is not to be estimated or read.
         decoding: settings of the search, where they are not those that were asked for.
+        scales: of the training speakers, where training was speaker-adaptive.
     """
 
     network: AcousticNetwork
@@ -48,14 +51,22 @@ class Learnt:
     key: str
     lm: ArpaModel | None = None
     decoding: DecodingConfig | None = None
+    scales: TrainedScales | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network, and the key of the stage that trained it."""
+    """A network.
+
+    Attributes:
+        network: in evaluation mode.
+        key: of the stage that trained it.
+        scales: of the training speakers, where training was speaker-adaptive.
+    """
 
     network: AcousticNetwork
     key: str
+    scales: TrainedScales | None = None
 
 
 def train_network(
@@ -83,16 +94,32 @@ def train_network(
         load_weights(network, begin.state_dict(), source="the network to begin with")
 
     def make(target: Path) -> None:
-        report = train(network, make_task(network), settings.training, target / "training", seed=place.seed)
+        task = make_task(network)
+        if settings.sat.is_active:
+            report = _train_with_scales(place, network, task, target)
+        else:
+            report = train(network, task, settings.training, target / "training", seed=place.seed)
         save_tensors(network.state_dict(), target / "network.safetensors")
         write_json(target / "history.json", [_rounded(epoch) for epoch in report.history])
 
     inputs = [*keys, place.speech.key, settings.features, settings.model, settings.training]
     inputs += [settings.criterion.relevant(), settings.augmentation, settings.build.valid_fraction, place.seed]
+    if settings.sat.is_active:
+        inputs.append(settings.sat)
     key = run_once(directory, inputs, make, together=True)
     weights = directory / "network.safetensors"
     load_weights(network, load_tensors(weights), source=str(weights))
-    return Trained(network.eval(), key)
+    return Trained(network.eval(), key, TrainedScales.load(directory))
+
+
+def _train_with_scales(place: Workplace, network: AcousticNetwork, task: Task[Any], target: Path) -> TrainingReport:
+    """Speaker-adaptive training; the network gets row 0 into its weights."""
+    settings, speaker_of = place.settings, place.speech.manifest.speaker_of
+    known = {name: speaker_of[name] for name in place.training_ids}
+    task, adaptive = with_scales(task, network, known, settings.sat, settings.training, seed=place.seed)
+    report = train(network, task, settings.training, target / "training", seed=place.seed)
+    fold_and_save(network, adaptive, target)
+    return report
 
 
 def augmentation(place: Workplace) -> Augmentation | None:

@@ -64,6 +64,7 @@ def learn_from_lattices(place: Workplace) -> Learnt:
         lexicon=start.lexicon,
         graph=lambda lm: kaldifst.StdVectorFst.read(str(start.graph_path)),
         key=trained.key,
+        scales=trained.scales,
         lm=read_arpa(start.lm_path),
         decoding=start.decoding,
     )

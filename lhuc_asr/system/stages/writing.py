@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ from lhuc_asr.errors import ModelError
 from lhuc_asr.files import sha256, write_json
 from lhuc_asr.lang.arpa import ArpaModel, read_arpa
 from lhuc_asr.lang.kneser_ney import estimate_ngram
-from lhuc_asr.system.model_directory import SystemParts, load_system, write_system
+from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
+from lhuc_asr.system.settings import to_plain
 from lhuc_asr.system.stage import run_once
 from lhuc_asr.system.stages.learning import Learnt
 from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.units import frames_to_seconds
 
 REPORT = "build.json"
+SPEAKERS = "speakers"
+"""Folder of the training speakers' profiles."""
 
 
 def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
@@ -33,7 +38,8 @@ def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
             graph=learnt.graph(lm),
             decoding=learnt.decoding or settings.decoding,
         )
-        write_system(directory, parts)
+        system = write_system(directory, parts)
+        _write_speakers(place, learnt, system)
         write_json(directory / REPORT, _report(place, lm))
 
     text = inputs.sentences if inputs.arpa is None else sha256(inputs.arpa)
@@ -42,6 +48,21 @@ def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
         [learnt.key, text, settings.lm, settings.graph, learnt.decoding or settings.decoding],
         make,
         is_whole=lambda: _is_whole(directory),
+    )
+
+
+def _write_speakers(place: Workplace, learnt: Learnt, system: AcousticSystem) -> None:
+    """The training speakers' scales, as profiles of this model."""
+    scales, sat = learnt.scales, place.settings.sat
+    if scales is None or not sat.keep_speakers:
+        return
+    seconds: dict[str, float] = defaultdict(float)
+    for name in place.training_ids:
+        num_frames = place.speech.num_frames[name]
+        seconds[place.speech.manifest.speaker_of[name]] += frames_to_seconds(num_frames, system.features.frame_shift_ms)
+    settings = {"sat": to_plain(sat)}
+    scales.write_profiles(
+        system.directory / SPEAKERS, base_fingerprint=system.fingerprint, seconds=seconds, settings=settings
     )
 
 
