@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
 
+from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.estimates import Estimate, plain_estimate, rows_of, stacked
 from lhuc_asr.adaptation.held_out import Division, divide
 from lhuc_asr.adaptation.lower_part import GroupFrames, device_of, highest_split
@@ -39,6 +41,25 @@ Taken = TypeVar("Taken")
 Taken_co = TypeVar("Taken_co", covariant=True)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Computing:
+    """What is computed of minibatches, and how.
+
+    Attributes:
+        criterion: what judges the outputs.
+        precision: of the matrix products; parameters and their derivatives are never of less than single precision.
+        cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
+    """
+
+    criterion: AdaptCriterion = field(default_factory=AdaptCriterion)
+    precision: Precision = Precision.float32
+    cache_bytes: int = CACHE_BYTES
+
+    def dtype_on(self, device: torch.device) -> torch.dtype | None:
+        """Of the matrix products; None keeps that of the network."""
+        return torch.bfloat16 if resolve(self.precision, device) is Precision.bfloat16 else None
+
+
 class GroupSpeech(Protocol[Taken_co]):
     """The speech of a group, from which minibatches are taken.
 
@@ -66,10 +87,9 @@ def opened_group(
     speakers: Sequence[Learnt],
     *,
     seed: int = 0,
-    precision: Precision = Precision.float32,
-    cache_bytes: int = CACHE_BYTES,
     held_out_share: float = 0.0,
     estimator: Estimator = plain_estimate,
+    computing: Computing | None = None,
 ) -> Iterator[SpeakerGroup[Any]]:
     """Prepare speakers to learn side by side inside the block.
 
@@ -80,10 +100,9 @@ def opened_group(
         adapters: one for each speaker, all of the same sites and amplitude; where everybody begins.
         speakers: what each is learnt from, all of them frames or all of them utterances, with their targets.
         seed: of the order of each speaker's frames or utterances.
-        precision: of the matrix products; parameters and their derivatives are never of less than single precision.
-        cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
         held_out_share: of each speaker's targets that are not learnt from.
         estimator: what is learnt; if nothing is said, r of every unit.
+        computing: the objective, and how it is computed.
 
     Raises:
         SiteError: the adapters differ in sites or amplitude, the network lacks a site, or scales are attached to it.
@@ -92,9 +111,7 @@ def opened_group(
     if any(adapter.sites != first.sites or adapter.kind is not first.kind for adapter in adapters):
         raise SiteError("speakers are adapted together only when they have the same sites and amplitude")
     refuse_attached(network)
-    halved = resolve(precision, device_of(network)) is Precision.bfloat16
-    dtype = torch.bfloat16 if halved else None
-    with _opened(network, first.sites, speakers, cache_bytes, dtype) as (objective, speech):
+    with _opened(network, first.sites, speakers, computing or Computing()) as (objective, speech):
         divisions = [divide(speaker, held_out_share, seed=seed) for speaker in speakers]
         estimate = estimator(adapters, [division.num_learnt for division in divisions])
         yield SpeakerGroup(objective, speech, adapters, seed, estimate, divisions)
@@ -105,19 +122,19 @@ def _opened(
     network: AcousticNetwork,
     sites: Sequence[Site],
     speakers: Sequence[Learnt],
-    cache_bytes: int,
-    dtype: torch.dtype | None,
+    computing: Computing,
 ) -> Iterator[tuple[Objective[Any], GroupSpeech[Any]]]:
     """The objective, and where its minibatches come from."""
+    criterion, dtype = computing.criterion, computing.dtype_on(device_of(network))
     if _of_utterances(speakers):
-        with opened_utterance_objective(network, sites, dtype=dtype) as whole:
+        with opened_utterance_objective(network, sites, criterion, dtype=dtype) as whole:
             yield whole, GroupUtterances(speakers, device_of(network))
         return
     assert _of_frames(speakers), "speakers of one group learn in one way"
     window = speakers[0].frames.windows(torch.zeros(1, dtype=torch.int64))
     split = highest_split(network, [site.name for site in sites], window)
-    frames = GroupFrames(network, speakers, split, cache_bytes=cache_bytes, dtype=dtype)
-    with opened_objective(network, sites, split, dtype=dtype) as objective:
+    frames = GroupFrames(network, speakers, split, cache_bytes=computing.cache_bytes, dtype=dtype)
+    with opened_objective(network, sites, split, criterion, dtype=dtype) as objective:
         yield objective, frames
 
 

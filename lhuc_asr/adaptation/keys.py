@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.guard import GuardConfig
 from lhuc_asr.adaptation.other_words import OtherWords
 from lhuc_asr.adaptation.priors import content_of
@@ -76,6 +77,7 @@ def speaker_keys(
     *,
     calibration: Calibration | None = None,
     others: Mapping[str, OtherWords] | None = None,
+    criterion: AdaptCriterion | None = None,
 ) -> SpeakerKeys:
     """Keys of a speaker's work; features and priors count by content, so that other ones of the same name are noticed.
 
@@ -87,6 +89,7 @@ def speaker_keys(
         search: `search_key` of the model.
         others: utterance id -> another system's words, where targets come from them.
         calibration: of confidences; it counts only where targets come with confidences of words.
+        criterion: what judges the outputs.
 
     Raises:
         DataError: an utterance has no features.
@@ -101,6 +104,7 @@ def speaker_keys(
         learnt.append(to_plain(calibration or Calibration()))
     if settings.guard.enabled:
         learnt.append(to_plain(settings.guard))
+    learnt += criterion.identity() if criterion else []
     update = _digest(learnt)
     return SpeakerKeys(first_pass, update, _digest([search, update, _part(speech, plan.evaluation)]))
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.lower_part import Minibatch
 from lhuc_asr.adaptation.rows import Rows
 from lhuc_asr.adaptation.stack_objective import StackObjective
@@ -53,7 +54,12 @@ def differentiated(losses: Callable[[Factors], Tensor], factors: Factors) -> tup
 
 
 def opened_objective(
-    network: AcousticNetwork, sites: Sequence[Site], split: str | None, *, dtype: torch.dtype | None = None
+    network: AcousticNetwork,
+    sites: Sequence[Site],
+    split: str | None,
+    criterion: AdaptCriterion,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> AbstractContextManager[Objective[Minibatch]]:
     """The fastest way to compute the objective of this network with these sites, for use inside a block.
 
@@ -61,19 +67,24 @@ def opened_objective(
         network: in evaluation mode.
         sites: what is scaled.
         split: the module whose output minibatches hold; None when they hold windows.
+        criterion: what judges the outputs.
         dtype: of the matrix products; None keeps that of the network.
     """
     layers = network.plain_layers_above(split) if split is not None else None
     if layers is not None and split is not None and StackObjective.fits(split, layers, sites):
-        return nullcontext(StackObjective(split, layers, dtype=dtype))
-    return _attached(network, sites, split, dtype)
+        return nullcontext(StackObjective(split, layers, log_prior=criterion.log_prior, dtype=dtype))
+    return _attached(network, sites, split, criterion, dtype)
 
 
 @contextmanager
 def _attached(
-    network: AcousticNetwork, sites: Sequence[Site], split: str | None, dtype: torch.dtype | None
+    network: AcousticNetwork,
+    sites: Sequence[Site],
+    split: str | None,
+    criterion: AdaptCriterion,
+    dtype: torch.dtype | None,
 ) -> Iterator[Objective[Minibatch]]:
-    objective = HookedObjective(network, sites, split, dtype=dtype)
+    objective = HookedObjective(network, sites, split, criterion, dtype=dtype)
     with attached_scales(network, objective.sites_above, objective.multiply):
         yield objective
 
@@ -85,6 +96,7 @@ class HookedObjective:
         network: in evaluation mode.
         sites: what is scaled.
         split: the module whose output minibatches hold; None when they hold windows.
+        criterion: what judges the outputs.
         dtype: of the matrix products, which torch then casts by itself; None keeps that of the network.
     """
 
@@ -93,10 +105,11 @@ class HookedObjective:
         network: AcousticNetwork,
         sites: Sequence[Site],
         split: str | None,
+        criterion: AdaptCriterion,
         *,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self._network, self._split, self._dtype = network, split, dtype
+        self._network, self._split, self._criterion, self._dtype = network, split, criterion, dtype
         self._at_split = next((site for site in sites if site.name == split), None)
         self.sites_above = tuple(site for site in sites if site is not self._at_split)
         self._factors: Factors = {}
@@ -123,10 +136,11 @@ class HookedObjective:
     def _losses(self, batch: Minibatch, factors: Factors) -> Tensor:
         self._factors, self._rows = factors, batch.rows
         with torch.autocast(batch.inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            log_probs = self._log_probs(batch.inputs)
+            outputs = self._outputs(batch.inputs)
+        log_probs = self._criterion.log_posteriors(outputs)
         return batch.rows.means(cross_entropies(log_probs, batch.targets))
 
-    def _log_probs(self, inputs: Tensor) -> Tensor:
+    def _outputs(self, inputs: Tensor) -> Tensor:
         if self._split is None:
             return self._network.forward_windows(inputs)
         scaled = inputs if self._at_split is None else self.multiply(self._at_split, inputs)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from lhuc_asr.adaptation.criterion import AdaptCriterion, criterion_of
 from lhuc_asr.adaptation.guarding import Guard
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
 from lhuc_asr.adaptation.other_words import OtherWords, Taught, align_other_words, words_from
@@ -133,6 +134,11 @@ class AdaptationSession:
         return proved_sites(self.system.network, self.settings.lhuc.layers)
 
     @cached_property
+    def criterion(self) -> AdaptCriterion:
+        """What judges the outputs while scales are learnt."""
+        return criterion_of(self.system, self.settings.adapt)
+
+    @cached_property
     def prior(self) -> ScalePrior | None:
         """Of the file that the settings name, proved to be of this model and these layers."""
         lhuc = self.settings.lhuc
@@ -191,6 +197,7 @@ class AdaptationSession:
                     search,
                     calibration=self.calibration,
                     others=self.others,
+                    criterion=self.criterion,
                 )
                 yield _Speaker(plan, keys)
             except SpeakerError as error:
@@ -266,7 +273,7 @@ class AdaptationSession:
     ) -> Iterator[tuple[str, SpeakerTargets | SpeakerError]]:
         plans = [speaker.plan for speaker in speakers]
         taught = self._taught(plans, first, feats)
-        make = TargetMaker(self.system, self.settings.adapt, feats, self.calibration, taught)
+        make = TargetMaker(self.system, self.settings.adapt, feats, self.calibration, taught, self.criterion)
         if self.settings.adapt.supervision is Supervision.oracle:
             aligned = align_references(self.system, plans, manifest.transcripts, feats, num_jobs=self.num_jobs)
             yield from ((name, make.with_kl(targets)) for name, targets in aligned)
@@ -303,6 +310,7 @@ class AdaptationSession:
             settings=self.settings,
             num_jobs=self.num_jobs,
             prior=self.prior,
+            criterion=self.criterion,
         )
         for name, outcome in updates:
             if isinstance(outcome, Updated):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class StackObjective:
     Args:
         split: the module whose output is the input of the stack.
         layers: those above it; the last one gives logits.
+        log_prior: (V,) added to the logits, where they are scores without priors.
         dtype: of the matrix products and of what passes between layers; losses and derivatives are summed in single
             precision or better. None keeps that of the layers.
 
@@ -33,7 +35,17 @@ class StackObjective:
         tensor([0.6931])
     """
 
-    def __init__(self, split: str, layers: Sequence[PlainLayer], *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        split: str,
+        layers: Sequence[PlainLayer],
+        *,
+        log_prior: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if log_prior is not None:
+            last = layers[-1]
+            layers = [*layers[:-1], replace(last, bias=last.bias + log_prior.to(last.bias))]
         self._dtype = dtype or layers[0].weight.dtype
         self._layers = tuple(layer.to(self._dtype) for layer in layers)
         self._names = (split, *(layer.module for layer in layers[:-1]))

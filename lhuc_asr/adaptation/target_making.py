@@ -7,11 +7,13 @@ adaptation script do; all other kinds begin with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from lhuc_asr.adaptation.agreement import agreed_frames
+from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.keys import Feats
 from lhuc_asr.adaptation.other_words import Taught
 from lhuc_asr.adaptation.passes import SpeakerPass
@@ -53,6 +55,7 @@ class TargetMaker:
         feats: utterance id -> (T, F) normalised; read for what the network says.
         calibration: of confidences of words.
         taught: another system's words, where targets come from them.
+        criterion: makes posteriors of what the network gives.
     """
 
     system: AcousticSystem
@@ -60,6 +63,7 @@ class TargetMaker:
     feats: Feats
     calibration: Calibration | None = None
     taught: Taught | None = None
+    criterion: AdaptCriterion = field(default_factory=AdaptCriterion)
 
     def __call__(self, plan: SpeakerPlan, first: SpeakerPass, lattices: Lattices) -> SpeakerTargets:
         """Targets of the utterances that a speaker is learnt from.
@@ -166,7 +170,8 @@ class TargetMaker:
 
     def _network_says(self, utterance: str) -> FramePosteriors:
         with one_thread():
-            return of_log_probs(self.system.log_likes(self.feats[utterance]) + self.system.log_prior.numpy())
+            outputs = torch.from_numpy(self.system.log_likes(self.feats[utterance])) + self.system.log_prior
+            return of_log_probs(self.criterion.log_posteriors(outputs).numpy())
 
     def _least_risk(self, lattice: Lattice) -> Hypothesis:
         system = self.system

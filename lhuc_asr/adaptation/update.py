@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lhuc_asr.adaptation.criterion import AdaptCriterion, AdaptCriterionConfig
 from lhuc_asr.adaptation.estimates import EstimateConfig
-from lhuc_asr.adaptation.group import CACHE_BYTES, Learnt, SpeakerGroup, opened_group
+from lhuc_asr.adaptation.group import CACHE_BYTES, Computing, Learnt, SpeakerGroup, opened_group
 from lhuc_asr.adaptation.guard import GuardReport
 from lhuc_asr.adaptation.held_out import HeldOutConfig, HeldOutReport, Verdict
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
@@ -36,8 +37,8 @@ class StepSchedule(Enum):
 
 
 @dataclass(kw_only=True, slots=True)
-class AdaptConfig(TargetConfig, EstimateConfig, HeldOutConfig):
-    """How scales are learnt; from which targets, what holds them, and when learning stops, stands in the bases.
+class AdaptConfig(TargetConfig, AdaptCriterionConfig, EstimateConfig, HeldOutConfig):
+    """How scales are learnt; from which targets, what judges, holds and stops them, stands in the bases.
 
     Attributes:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
@@ -64,6 +65,7 @@ class AdaptConfig(TargetConfig, EstimateConfig, HeldOutConfig):
 
     def __post_init__(self) -> None:
         TargetConfig.__post_init__(self)
+        AdaptCriterionConfig.__post_init__(self)
         EstimateConfig.__post_init__(self)
         HeldOutConfig.__post_init__(self)
         if not self.lr > 0:
@@ -131,6 +133,7 @@ def adapt_group(
     config: AdaptConfig,
     *,
     prior: ScalePrior | None = None,
+    criterion: AdaptCriterion | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> list[UpdateReport | SpeakerError]:
     """Learn the scales of several speakers side by side; not one bit of the net changes, and gradients reach only r.
@@ -147,6 +150,7 @@ def adapt_group(
         speakers: what each is learnt from, all of them frames or all of them utterances.
         config: step, sweeps, minibatch of each speaker.
         prior: of the file that the configuration names (`lhuc_asr.adaptation.priors.prior_of`).
+        criterion: what judges the outputs; if nothing is said, cross-entropy of posteriors.
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
 
     Returns:
@@ -166,10 +170,11 @@ def adapt_group(
             network,
             *chosen,
             seed=config.seed,
-            precision=config.precision,
-            cache_bytes=cache_bytes,
             held_out_share=config.held_out_share,
             estimator=Estimator(config, prior, config.seed),
+            computing=Computing(
+                criterion=criterion or AdaptCriterion(), precision=config.precision, cache_bytes=cache_bytes
+            ),
         ) as group:
             courses = _courses(group, config)
         shares = [group.sizes[place] / sum(group.sizes) for place in range(len(able))]

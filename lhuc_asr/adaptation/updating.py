@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.group import Learnt
 from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
 from lhuc_asr.adaptation.guard import GuardReport
@@ -145,6 +146,7 @@ def update_speakers(
     settings: AdaptationSettings,
     num_jobs: int,
     prior: ScalePrior | None = None,
+    criterion: AdaptCriterion | None = None,
 ) -> Iterator[tuple[str, Updated | str]]:
     """Learn the scales of many speakers; a speaker who fails gives the reason, and the others go on.
 
@@ -162,6 +164,7 @@ def update_speakers(
         settings: of the adaptation.
         num_jobs: processes.
         prior: of the file that the settings name.
+        criterion: what judges the outputs; if nothing is said, cross-entropy of posteriors.
 
     Raises:
         ConfigError: the settings name a prior, and none was given.
@@ -169,15 +172,26 @@ def update_speakers(
         WorkerError: a worker process died.
     """
 
+    method = _Method(settings, prior, criterion or AdaptCriterion())
+
     def update(group: tuple[str, ...]) -> list[tuple[str, Updated | str]]:
         with one_thread():
-            return list(_update_group(network, sites, group, targets, feats, settings, prior))
+            return list(_update_group(network, sites, group, targets, feats, method))
 
     device = device_of(network)
     groups = list(_groups(network, sites, targets, settings.adapt.batch_size))
     num_jobs = min(num_jobs, len(groups)) if device.type == "cpu" else 1
     outcomes = chain.from_iterable(map_in_processes(update, groups, num_jobs=num_jobs))
     yield from track(outcomes, "adaptation", total=len(targets), unit="speaker")
+
+
+@dataclass(frozen=True, eq=False)
+class _Method:
+    """How scales are learnt: the settings, and what they ask for."""
+
+    settings: AdaptationSettings
+    prior: ScalePrior | None
+    criterion: AdaptCriterion
 
 
 def _groups(
@@ -199,8 +213,7 @@ def _update_group(
     group: Sequence[str],
     targets: Mapping[str, SpeakerTargets],
     feats: Feats,
-    settings: AdaptationSettings,
-    prior: ScalePrior | None,
+    method: _Method,
 ) -> Iterator[tuple[str, Updated | str]]:
     """Speakers of one group, in their order; where all fail together, each is tried alone."""
     outcomes: dict[str, Updated | str] = {}
@@ -211,14 +224,14 @@ def _update_group(
         except _FAILURES as error:
             outcomes[speaker] = _reason(speaker, error)
     try:
-        for speaker, outcome in _update(network, sites, able, settings, prior).items():
-            outcomes[speaker] = _told_from(outcome, targets[speaker], able[speaker], settings)
+        for speaker, outcome in _update(network, sites, able, method).items():
+            outcomes[speaker] = _told_from(outcome, targets[speaker], able[speaker], method.settings)
     except _FAILURES as error:
         if len(able) == 1:
             outcomes.update({speaker: _reason(speaker, error) for speaker in able})
         else:
             for speaker in able:
-                outcomes.update(_update_group(network, sites, [speaker], targets, feats, settings, prior))
+                outcomes.update(_update_group(network, sites, [speaker], targets, feats, method))
     yield from ((speaker, outcomes[speaker]) for speaker in group)
 
 
@@ -226,15 +239,16 @@ def _update(
     network: AcousticNetwork,
     sites: Sequence[Site],
     speakers: Mapping[str, Learnt],
-    settings: AdaptationSettings,
-    prior: ScalePrior | None,
+    method: _Method,
 ) -> dict[str, Updated | str]:
     if not speakers:
         return {}
     begin = cpu_seconds()
+    settings, prior = method.settings, method.prior
     kind = settings.lhuc.amplitude
     adapters = [start_at_mean(LhucAdapter.identity(network, sites, kind), prior) for _ in speakers]
-    reports = adapt_group(network, adapters, list(speakers.values()), settings.adapt, prior=prior)
+    learnt = list(speakers.values())
+    reports = adapt_group(network, adapters, learnt, settings.adapt, prior=prior, criterion=method.criterion)
     cpu_per_frame = (cpu_seconds() - begin) / max(1, sum(own.num_frames for own in speakers.values()))
     outcomes: dict[str, Updated | str] = {}
     for (speaker, own), adapter, report in zip(speakers.items(), adapters, reports, strict=True):

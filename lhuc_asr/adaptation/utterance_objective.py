@@ -10,6 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.minibatches import JointMinibatch, joint_minibatches
 from lhuc_asr.adaptation.objective import Factors, differentiated
 from lhuc_asr.adaptation.rows import Rows
@@ -155,16 +156,17 @@ class _Table:
 
 @contextmanager
 def opened_utterance_objective(
-    network: AcousticNetwork, sites: Sequence[Site], *, dtype: torch.dtype | None = None
+    network: AcousticNetwork, sites: Sequence[Site], criterion: AdaptCriterion, *, dtype: torch.dtype | None = None
 ) -> Iterator[UtteranceObjective]:
     """The objective of this network with these sites, for use inside the block.
 
     Args:
         network: in evaluation mode.
         sites: what is scaled.
+        criterion: what judges the outputs.
         dtype: of the matrix products, which torch then casts by itself; None keeps that of the network.
     """
-    objective = UtteranceObjective(network, dtype=dtype)
+    objective = UtteranceObjective(network, criterion, dtype=dtype)
     with _differentiable(network), attached_scales(network, sites, objective.multiply):
         yield objective
 
@@ -174,11 +176,14 @@ class UtteranceObjective:
 
     Args:
         network: in evaluation mode.
+        criterion: what judges the outputs.
         dtype: of the matrix products; None keeps that of the network.
     """
 
-    def __init__(self, network: AcousticNetwork, *, dtype: torch.dtype | None = None) -> None:
-        self._network, self._dtype = network, dtype
+    def __init__(
+        self, network: AcousticNetwork, criterion: AdaptCriterion, *, dtype: torch.dtype | None = None
+    ) -> None:
+        self._network, self._criterion, self._dtype = network, criterion, dtype
         self._factors: Factors = {}
         self._speaker_B = torch.zeros(0, dtype=torch.int64)
 
@@ -210,7 +215,8 @@ class UtteranceObjective:
     def _losses_of_targets(self, part: PaddedBatch) -> Tensor:
         self._speaker_B = part.speaker_B
         with torch.autocast(part.feats_BTF.device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            log_probs_BTV = self._network(part.feats_BTF, part.lens_B)
+            outputs_BTV = self._network(part.feats_BTF, part.lens_B)
+        log_probs_BTV = self._criterion.log_posteriors(outputs_BTV)
         if isinstance(part.targets, Tensor):
             losses_N: Tensor = -log_probs_BTV[part.piece_N, part.output_N, part.targets]
         else:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.group import opened_group
+from lhuc_asr.adaptation.group import Computing, opened_group
 from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.update import AdaptConfig, adapt_group
@@ -53,7 +53,8 @@ def _updates_alone(
 ) -> None:
     """What PEFT's loop does, and no more."""
     places = range(len(speakers))
-    with opened_group(network, adapters, speakers, seed=config.seed, precision=config.precision) as group:
+    computing = Computing(precision=config.precision)
+    with opened_group(network, adapters, speakers, seed=config.seed, computing=computing) as group:
         for _ in range(config.num_epochs):
             group.sweep(places, lr_at=lambda _: config.lr, batch_size=config.batch_size)
         group.store(places)

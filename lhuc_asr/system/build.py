@@ -15,7 +15,7 @@ from lhuc_asr.system.stages.labelling import learn_labels
 from lhuc_asr.system.stages.learning import Learnt
 from lhuc_asr.system.stages.sequence import learn_from_lattices
 from lhuc_asr.system.stages.workplace import Workplace
-from lhuc_asr.system.stages.writing import REPORT, write_model
+from lhuc_asr.system.stages.writing import REPORT, keep_objective, write_model
 from lhuc_asr.training.criteria import CriterionKind
 
 _LEARNING: dict[CriterionKind, Callable[[Workplace], Learnt]] = {
@@ -41,7 +41,9 @@ def build_system(
     if num_transcripts < num_utterances or not num_utterances:
         raise DataError(f"training needs transcripts: {num_transcripts} of {num_utterances} utterances have one")
     place = Workplace(inputs=inputs, settings=settings, work=directory / "work", seed=seed, num_jobs=num_jobs)
-    write_model(place, _LEARNING[settings.criterion.kind](place), directory)
+    learnt = _LEARNING[settings.criterion.kind](place)
+    write_model(place, learnt, directory)
+    keep_objective(place, learnt, directory)
     note_costs(directory)
     return load_system(directory)
 

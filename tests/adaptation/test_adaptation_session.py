@@ -81,7 +81,7 @@ def system(tmp_path):
     graph.write_bytes(b"graph")
     return System(
         network=network.requires_grad_(False).eval(),
-        log_prior=torch.zeros(hmm.num_pdfs),
+        log_prior=torch.full((hmm.num_pdfs,), -np.log(hmm.num_pdfs), dtype=torch.float32),
         hmm=hmm,
         lexicon=Lexicon({"A": (("A",),)}),
         decoding=DecodingConfig(),

@@ -101,6 +101,7 @@ def system(tmp_path: Path) -> Any:
     network = NETWORKS["tdnn_by_3"]
     return System(
         network=network,
+        log_prior=torch.full((HMM.num_pdfs,), -np.log(HMM.num_pdfs), dtype=torch.float32),
         hmm=HMM,
         lexicon=Lexicon({"A": (("A",),)}),
         decoding=DecodingConfig(),

@@ -13,6 +13,7 @@ from lhuc_asr.cli import adapt, decode, train
 from lhuc_asr.decoding.lattice_store import read_lattices
 from lhuc_asr.files import read_json
 from lhuc_asr.system.model_directory import load_system
+from lhuc_asr.system.trained_objective import objective_path
 
 ADAM = ["training=adam", "training.newbob.max_epochs=6", "training.newbob.initial_lr=0.01"]
 ADAM += ["training.sequences.max_frames=400", "chain.min_occupancy=10", "chain.num_leaves=30"]
@@ -72,6 +73,7 @@ def test_a_system_is_trained_decoded_and_adapted(name: str, world: TinyWorld, tm
     model = trained(world, tmp_path / "si", run, *SYSTEMS[name])
     system = load_system(model)
     assert system.hmm.num_states == STATES.get(name, 3)
+    assert objective_path(model).is_file() is name.startswith("lfmmi")
     flags = ["--model", str(model), "--data", str(world.test), "--speaker", "eve", "runtime=one_core"]
     code, out, err = run(decode.main, [*flags, "--out", str(tmp_path / "words")])
     assert code == 0, err

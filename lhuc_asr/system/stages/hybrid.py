@@ -14,6 +14,7 @@ from lhuc_asr.system.lessons import Lessons, make_task, tied_states
 from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_gmm, realign
 from lhuc_asr.system.stages.learning import Learnt, Trained, augmentation, train_network
 from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.system.trained_objective import TrainedObjective
 from lhuc_asr.training.criteria import CriterionKind
 from lhuc_asr.training.priors import log_state_priors
 from lhuc_asr.training.task import Task
@@ -36,6 +37,7 @@ def learn_tied_states(place: Workplace) -> Learnt:
         graph=lambda lm: build_graph(aligned.hmm, lexicon, lm, settings.graph),
         key=trained.key,
         scales=trained.scales,
+        objective=(lambda: _objective(place, aligned)) if settings.criterion.kind is CriterionKind.lfmmi else None,
     )
 
 
@@ -66,6 +68,19 @@ def lessons(place: Workplace, aligned: AlignedSpeech) -> Lessons:
         hmm=aligned.hmm,
         training=[name for name in place.training_ids if name in carried],
         validation=[name for name in place.validation_ids if name in carried],
+    )
+
+
+def _objective(place: Workplace, aligned: AlignedSpeech) -> TrainedObjective:
+    """What LF-MMI counted before it began: the same phone n-grams, of the same utterances."""
+    learnt, criterion = lessons(place, aligned), place.settings.criterion
+    return TrainedObjective.of_alignments(
+        {name: learnt.alignments[name] for name in learnt.training},
+        learnt.aligner,
+        learnt.hmm,
+        phone_lm=criterion.phone_lm,
+        lfmmi=criterion.lfmmi,
+        tolerance=criterion.tolerance,
     )
 
 

@@ -21,6 +21,7 @@ from lhuc_asr.models.weights import load_weights
 from lhuc_asr.system.speaker_adaptive import fold_and_save, with_scales
 from lhuc_asr.system.stage import run_once
 from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.system.trained_objective import TrainedObjective
 from lhuc_asr.system.trained_scales import TrainedScales
 from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.loop import TrainingReport, train
@@ -41,6 +42,7 @@ class Learnt:
         lm: the language model, where it is not to be estimated or read.
         decoding: settings of the search, where they are not those that were asked for.
         scales: of the training speakers, where training was speaker-adaptive.
+        objective: what adaptation needs to know of the training, where its outputs are scores.
     """
 
     network: AcousticNetwork
@@ -52,6 +54,7 @@ class Learnt:
     lm: ArpaModel | None = None
     decoding: DecodingConfig | None = None
     scales: TrainedScales | None = None
+    objective: Callable[[], TrainedObjective | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from lhuc_asr.system.stage import run_once
 from lhuc_asr.system.stages.aligning import note_alignments
 from lhuc_asr.system.stages.learning import Learnt, augmentation, train_network
 from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.system.trained_objective import gives_scores, read_objective
 from lhuc_asr.training.sequence_data import SequenceData
 from lhuc_asr.training.smbr.objective import Smbr, SmbrConfig, SmbrTarget
 from lhuc_asr.training.smbr_criterion import SmbrCriterion
@@ -67,6 +68,7 @@ def learn_from_lattices(place: Workplace) -> Learnt:
         scales=trained.scales,
         lm=read_arpa(start.lm_path),
         decoding=start.decoding,
+        objective=(lambda: read_objective(start)) if gives_scores(start) else None,
     )
 
 

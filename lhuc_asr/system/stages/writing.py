@@ -15,6 +15,7 @@ from lhuc_asr.system.settings import to_plain
 from lhuc_asr.system.stage import run_once
 from lhuc_asr.system.stages.learning import Learnt
 from lhuc_asr.system.stages.workplace import Workplace
+from lhuc_asr.system.trained_objective import objective_path, write_objective
 from lhuc_asr.units import frames_to_seconds
 
 REPORT = "build.json"
@@ -64,6 +65,21 @@ def _write_speakers(place: Workplace, learnt: Learnt, system: AcousticSystem) ->
     scales.write_profiles(
         system.directory / SPEAKERS, base_fingerprint=system.fingerprint, seconds=seconds, settings=settings
     )
+
+
+def keep_objective(place: Workplace, learnt: Learnt, directory: Path) -> None:
+    """Write what adaptation needs to know of the training beside the model, where its outputs are scores."""
+    make_objective, path = learnt.objective, objective_path(directory)
+    if make_objective is None:
+        path.unlink(missing_ok=True)
+        return
+    system = load_system(directory)
+
+    def make(_: Path) -> None:
+        if (objective := make_objective()) is not None:
+            write_objective(directory, objective, fingerprint=system.fingerprint)
+
+    run_once(place.work / "objective", [learnt.key, system.fingerprint], make, is_whole=path.is_file)
 
 
 def language_model(place: Workplace) -> ArpaModel:
