@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lhuc_asr.lhuc.fingerprint import fingerprint as fingerprint
     from lhuc_asr.lhuc.fold import fold as fold
     from lhuc_asr.lhuc.fold import plan_fold as plan_fold
+    from lhuc_asr.lhuc.gate import Gate as Gate
+    from lhuc_asr.lhuc.gate import GateConfig as GateConfig
+    from lhuc_asr.lhuc.gated_sites import GatedSites as GatedSites
     from lhuc_asr.lhuc.layout import Layout as Layout
     from lhuc_asr.lhuc.probe import prove_sites_act as prove_sites_act
     from lhuc_asr.lhuc.sites import Site as Site
@@ -28,6 +31,9 @@ __version__ = "0.1.0"
 _HOME = {
     "Amplitude": "lhuc.amplitude",
     "Example": "lhuc.example",
+    "Gate": "lhuc.gate",
+    "GateConfig": "lhuc.gate",
+    "GatedSites": "lhuc.gated_sites",
     "Layout": "lhuc.layout",
     "LhucAdapter": "lhuc.adapter",
     "Profile": "profiles.profile",

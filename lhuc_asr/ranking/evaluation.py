@@ -71,9 +71,14 @@ def evaluate(ranker: Ranker, encoder: Encoder, log: ClickLog) -> dict[str, TaskS
     Raises:
         DataError: the log is empty or has other columns than the ranker was made for.
     """
+    return judge(ranker, encoder.encode(log), log)
+
+
+def judge(ranker: Ranker, impressions: Impressions, log: ClickLog) -> dict[str, TaskScore]:
+    """The same for a log whose impressions are at hand."""
     if not len(log):
         raise DataError("the log to be judged has no impressions")
-    chances_NT = probabilities(ranker, encoder.encode(log))
+    chances_NT = probabilities(ranker, impressions)
     return {task: TaskScore.of(chances_NT[:, t], log, task) for t, task in enumerate(ranker.tasks)}
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.ranking.encoding import Encoder, Impressions
-from lhuc_asr.ranking.evaluation import TaskScore, evaluate, share_of_rows
+from lhuc_asr.ranking.evaluation import TaskScore, judge, share_of_rows
 from lhuc_asr.ranking.ranker import Ranker
 from lhuc_asr.ranking.schema import ClickLog
 from lhuc_asr.training.distributed import add_up, own_share
@@ -143,8 +143,8 @@ class _Run:
         config: RankerTrainingConfig,
         seed: int,
     ) -> None:
-        self.ranker, self.encoder, self.held_out, self.config, self.seed = ranker, encoder, held_out, config, seed
-        self.impressions = encoder.encode(train)
+        self.ranker, self.held_out, self.config, self.seed = ranker, held_out, config, seed
+        self.impressions, self.judged = encoder.encode(train), encoder.encode(held_out)
         self.optimisers: list[torch.optim.Optimizer] = [
             torch.optim.Adagrad(ranker.tables(), lr=config.table_lr),
             torch.optim.AdamW(ranker.weights(), lr=config.lr, weight_decay=config.weight_decay),
@@ -161,7 +161,7 @@ class _Run:
     def next_epoch(self) -> None:
         """Learn, judge, and remember the weights if they are the best."""
         loss = self._learn(len(self.history) + 1)
-        scores = evaluate(self.ranker, self.encoder, self.held_out)
+        scores = judge(self.ranker, self.judged, self.held_out)
         self.history.append(RankingEpoch(loss, scores))
         gain = _gain(scores, self.config.measure)
         logger.info(
