@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._lattices import LatticeUse, add_lattice_flags, fit_calibration, lattice_use
@@ -15,6 +16,7 @@ from lhuc_asr.cli._speech import add_speech, chosen_speech, usable_speech
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.known_profiles import KnownProfiles
+    from lhuc_asr.conditioning.conditioner import Conditioner
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
     from lhuc_asr.decoding.hypothesis import Hypothesis
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from lhuc_asr.system.recognise import Recognised
 
 _PAGE = "decode.json"
+
+Adapted = Callable[[str], AbstractContextManager[Any]]
+"""Utterance id -> the context in which it is computed."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,6 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--profiles", metavar="STORE", type=Path, help="profiles of lhuc-adapt, used speaker by speaker"
+    )
+    parser.add_argument(
+        "--conditioned",
+        metavar="DIR",
+        type=Path,
+        help="a gate of lhuc-condition, which hears every utterance; speakers with a profile are left to it",
     )
     add_lattice_flags(parser)
     add_overrides(parser, such_as="decoding.beam=16, decoding=fast or decoding.hypothesis=mbr")
@@ -50,14 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = chosen_speech(args, all_by_default=True)
     _check_transcripts(args, manifest)
     known = _profiles(args, system, manifest.speakers)
+    conditioner = _conditioner(args, system)
     use = lattice_use(args, system)
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
     _check_usable(args, speech)
-    found = _recognise(args, system, known, speech, use, config)
+    adapted = _adapted(system, known, conditioner, speech, config)
+    found = _recognise(args, system, adapted, speech, use, config)
     hypotheses = fit_calibration(use, system, speech, found).hypotheses if args.calibrate else found.hypotheses
     _write(args.out, hypotheses)
-    _report(args, system, known, speech, replace(found, hypotheses=hypotheses), use)
+    used = {"profiles": known.manifest(), **_heard(conditioner, config)}
+    _report(args, system, used, speech, replace(found, hypotheses=hypotheses), use)
     return SOME_FAILED if found.failed else OK
 
 
@@ -71,18 +85,17 @@ def _check_transcripts(args: argparse.Namespace, manifest: Manifest) -> None:
 def _recognise(
     args: argparse.Namespace,
     system: AcousticSystem,
-    known: KnownProfiles,
+    adapted: Adapted,
     speech: UsableSpeech,
     use: LatticeUse,
     config: Config,
 ) -> Recognised:
-    """Decode, each speaker with his profile; the lattices are written where they shall be kept."""
+    """Decode, every utterance with its scales; the lattices are written where they shall be kept."""
     from lhuc_asr.decoding.lattice_store import remove_lattices, write_lattices
     from lhuc_asr.system.recognise import all_log_likes, recognise_all
 
     remove_lattices(args.out)
     lattices: list[Lattice] = []
-    adapted = known.adapting(system.network, speech.manifest.speaker_of)
     items = all_log_likes(system, speech.feats, adapted=adapted, num_jobs=config.runtime.jobs)
     found = recognise_all(
         use.decoder(system),
@@ -113,8 +126,41 @@ def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[
         return KnownProfiles(Path(), system.fingerprint)
     known = KnownProfiles.open(args.profiles, speakers, fingerprint=system.fingerprint)
     if without := [speaker for speaker in speakers if speaker not in known.profiles]:
-        print(f"speaker-independent, for want of a profile: {', '.join(without)}")
+        instead = "speaker-independent" if args.conditioned is None else "by their voices"
+        print(f"{instead}, for want of a profile: {', '.join(without)}")
     return known
+
+
+def _conditioner(args: argparse.Namespace, system: AcousticSystem) -> Conditioner | None:
+    """The gate that predicts scales, if one was given."""
+    from lhuc_asr.conditioning.conditioner import load_conditioner
+
+    if args.conditioned is None:
+        return None
+    return load_conditioner(args.conditioned, system.features, fingerprint=system.fingerprint)
+
+
+def _adapted(
+    system: AcousticSystem, known: KnownProfiles, conditioner: Conditioner | None, speech: UsableSpeech, config: Config
+) -> Adapted:
+    """Utterance id -> the context in which its scales are attached: of the speaker's profile, or as they are heard."""
+    from lhuc_asr.conditioning.hearing import HearingRecogniser
+
+    speaker_of = speech.manifest.speaker_of
+    by_profile = known.adapting(system.network, speaker_of)
+    if conditioner is None:
+        return by_profile
+    shift = system.features.frame_shift_ms
+    hearing = HearingRecogniser(conditioner, speech.feats.raw, speaker_of, config.condition, shift)
+    by_ear = hearing.adapting(system.network)
+    return lambda name: by_profile(name) if speaker_of[name] in known.profiles else by_ear(name)
+
+
+def _heard(conditioner: Conditioner | None, config: Config) -> dict[str, Any]:
+    """Which gate was used, and how."""
+    if conditioner is None:
+        return {}
+    return {"conditioned": {"gate": conditioner.sha256, "hearing": config.condition.hearing.name}}
 
 
 def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
@@ -135,7 +181,7 @@ def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
 def _report(
     args: argparse.Namespace,
     system: AcousticSystem,
-    known: KnownProfiles,
+    used: Mapping[str, Any],
     speech: UsableSpeech,
     found: Recognised,
     use: LatticeUse,
@@ -149,7 +195,7 @@ def _report(
 
     page = {
         "model_fingerprint": system.fingerprint,
-        "profiles": known.manifest(),
+        **used,
         "decoding": to_plain(system.decoding),
         **use.page(),
         "failed_utterances": {**speech.unusable, **found.failed},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lhuc_asr.adaptation.guard import GuardConfig
 from lhuc_asr.adaptation.protocol import ProtocolConfig
 from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.conditioning.settings import ConditionConfig
 from lhuc_asr.decoding.tuning import TuningConfig
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.errors import ConfigError
@@ -77,6 +78,7 @@ class Config:
         decoding: how words are searched.
         tuning: which decoding settings are tried on development speech.
         lhuc: what is scaled for a speaker, and by which function.
+        condition: how scales are predicted from who is speaking, and how that is learnt.
         adapt: how a speaker's scales are learnt.
         protocol: from which of a speaker's utterances, and which are scored.
         guard: which of the learnt scales may be used.
@@ -99,6 +101,7 @@ class Config:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     lhuc: LhucConfig = field(default_factory=LhucConfig)
+    condition: ConditionConfig = field(default_factory=ConditionConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)

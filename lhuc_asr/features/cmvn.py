@@ -129,6 +129,16 @@ class NormalisedFeatures(Mapping[str, NDArray[np.float32]]):
     def __contains__(self, utterance: object) -> bool:
         return utterance in self._speaker_of
 
+    @property
+    def raw(self) -> Mapping[str, NDArray[np.float32]]:
+        """Utterance id -> (T, F) before normalisation; may hold more utterances."""
+        return self._feats
+
+    @property
+    def mode(self) -> CmvnMode:
+        """Over which frames mean and variance are taken."""
+        return self._mode
+
     def statistics(self, speaker: str) -> CmvnStats:
         """Mean and deviation of one speaker.
 

@@ -28,7 +28,8 @@ def page_of(directory: Path) -> Any:
 
 def test_the_flags_are_these() -> None:
     assert flags_of(build_parser()) == {
-        "--model", "--data", "--speaker", "--speaker-list", "--all-speakers", "--profiles", "--out", "--keep-going",
+        "--model", "--data", "--speaker", "--speaker-list", "--all-speakers", "--profiles", "--conditioned", "--out",
+        "--keep-going",
         "--allow-commands", "--confidences", "--keep-lattices", "--rescore", "--calibrate",
     }  # fmt: skip
 

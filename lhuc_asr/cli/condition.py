@@ -1,0 +1,58 @@
+"""lhuc-condition: train a gate that predicts a model's scales from who is speaking."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._model import load_model
+from lhuc_asr.cli._speech import add_allow_commands
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "condition",
+        "Train a gate for a finished model: it hears an utterance and predicts one scale per hidden unit, so that "
+        "lhuc-decode --conditioned adapts without a first pass. A run that was broken off goes on where it stopped.",
+    )
+    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="transcribed speech of many speakers; never test data"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the gate goes")
+    add_allow_commands(parser)
+    add_overrides(parser, such_as="condition.warp=0.1, condition.projection.num_dims=8 or lhuc=lowest")
+    return parser
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parse_arguments(build_parser(), argv)
+    system, config = load_model(args.model, args.overrides)
+    from lhuc_asr.conditioning.learning import GateTraining
+    from lhuc_asr.config.provenance import write_provenance
+    from lhuc_asr.data.load import load_manifest
+
+    training = GateTraining(
+        system=system,
+        manifest=load_manifest(args.data, allow_commands=args.allow_commands),
+        config=config.condition,
+        directory=args.out,
+        lhuc=config.lhuc,
+        perturbation=config.perturbation,
+        valid_fraction=config.build.valid_fraction,
+        seed=config.runtime.seed,
+        num_jobs=config.runtime.jobs,
+    )
+    training.check()
+    write_provenance(args.out, config, args.overrides)
+    conditioner, report = training.run()
+    num_units = sum(site.num_units for site in conditioner.sites)
+    parts = ", ".join(f"{name} ({width})" for name, width in conditioner.describe.parts.items())
+    print(report)
+    print(f"gate {args.out}: {parts} -> {num_units} units in {len(conditioner.sites)} layers")
+    return OK

@@ -1,0 +1,167 @@
+"""A trained gate and all that it needs to hear who is speaking; a directory that belongs to one model.
+
+condition.json          of which model, which sites, which settings, how well training went
+condition.safetensors   weights of the gate, and the projections of vectors
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lhuc_asr.conditioning.description import Listen, VoiceDescriber
+from lhuc_asr.conditioning.projection import Projection
+from lhuc_asr.conditioning.settings import ConditionConfig
+from lhuc_asr.conditioning.statistics import VoiceStatistics
+from lhuc_asr.errors import ModelError
+from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.files import sha256
+from lhuc_asr.lhuc.gate import Gate
+from lhuc_asr.lhuc.gated_sites import GatedSites
+from lhuc_asr.lhuc.layout import Layout
+from lhuc_asr.lhuc.sites import Site
+from lhuc_asr.models.weights import load_weights
+from lhuc_asr.system.settings import canonical, from_plain, read_sealed, to_plain, write_sealed
+from lhuc_asr.tensors import digest, load_tensors, save_tensors
+
+FORMAT = "lhuc_asr conditioned scales"
+VERSION = 1
+PAGE, TENSORS = "condition.json", "condition.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioner:
+    """Predicts the scales of an utterance from its own sound.
+
+    When not to use it: where a minute of a speaker's speech and time for two passes are at hand, scales that are
+    learnt from them know more; the prediction is then where they begin.
+
+    Attributes:
+        base_fingerprint: of the only model that it fits.
+        sites: what is scaled.
+        describe: from sound to z.
+        gate: from z to scales.
+        config: with which it was trained.
+        report: how well that went, ready for JSON.
+    """
+
+    base_fingerprint: str
+    sites: tuple[Site, ...]
+    describe: VoiceDescriber
+    gate: Gate
+    config: ConditionConfig
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Of all numbers that decide a prediction, and of the model that it is for."""
+        numbers = digest(self.tensors())
+        settings = canonical({"model": self.base_fingerprint, "settings": to_plain(self.config)})
+        return hashlib.sha256(f"{settings}\n{numbers}".encode()).hexdigest()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Ready for a file."""
+        tensors = {f"gate/{name}": weight for name, weight in self.gate.state_dict().items()}
+        for kind, projection in self.describe.projections.items():
+            tensors |= {f"projection/{kind}/{name}": tensor for name, tensor in projection.tensors().items()}
+        return tensors
+
+    @torch.no_grad()
+    def scales(self, z: NDArray[np.float32]) -> dict[str, Tensor]:
+        """Site name -> (..., H) or (..., C, F) factors for z (..., K)."""
+        return self.gate(torch.from_numpy(np.ascontiguousarray(z, np.float32)))
+
+    @contextmanager
+    def hearing(self, model: nn.Module, raw_TF: NDArray[np.float32]) -> Iterator[nn.Module]:
+        """Scale a model inside the block as one utterance's voice asks for.
+
+        Args:
+            model: the network of its model.
+            raw_TF: (T, F) features of the utterance before normalisation.
+        """
+        with self.scaling(model, self.describe(raw_TF)[None]):
+            yield model
+
+    @contextmanager
+    def scaling(self, model: nn.Module, z: NDArray[np.float32]) -> Iterator[nn.Module]:
+        """Scale a model inside the block for z (1, K) of an utterance, or (1, T, K) of every frame of it."""
+        gated = GatedSites(self.sites)
+        with gated.attached(model, prove=False), gated.scaled_by(self.scales(z)):
+            yield model
+
+
+def save_conditioner(conditioner: Conditioner, directory: Path) -> None:
+    """Write a directory; a broken-off write leaves one that loading refuses."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / PAGE).unlink(missing_ok=True)
+    save_tensors(conditioner.tensors(), directory / TENSORS)
+    page = {
+        "format": FORMAT,
+        "version": VERSION,
+        "base_fingerprint": conditioner.base_fingerprint,
+        "sites": [[site.name, list(site.units), site.layout.letters, site.shared] for site in conditioner.sites],
+        "settings": to_plain(conditioner.config),
+        "report": dict(conditioner.report),
+        "files": {TENSORS: sha256(directory / TENSORS)},
+    }
+    write_sealed(directory / PAGE, page)
+
+
+def load_conditioner(directory: Path, features: FeatureConfig, *, fingerprint: str) -> Conditioner:
+    """Read a directory and check that it is whole and belongs to this model.
+
+    Args:
+        directory: what `save_conditioner` wrote.
+        features: of the model.
+        fingerprint: of the model.
+
+    Raises:
+        ModelError: a file is missing or altered, of a newer format, or the gate belongs to another model.
+    """
+    path = directory / PAGE
+    if not path.is_file():
+        raise ModelError(f"'{directory}' holds no '{PAGE}'; make it with lhuc-condition")
+    page = read_sealed(path, version=VERSION)
+    if page.get("format") != FORMAT:
+        raise ModelError(f"'{path}' describes {page.get('format')!r}, not {FORMAT!r}")
+    if page["base_fingerprint"] != fingerprint:
+        raise ModelError(
+            f"the gate '{directory}' was trained for model {page['base_fingerprint'][:12]}, this model is "
+            f"{fingerprint[:12]}; train it again for this model"
+        )
+    if not (directory / TENSORS).is_file() or sha256(directory / TENSORS) != page["files"][TENSORS]:
+        raise ModelError(f"'{directory / TENSORS}' is missing or was altered; train the gate again")
+    config = from_plain(ConditionConfig, page["settings"], source=str(path))
+    sites = tuple(Site(name, tuple(units), Layout(letters), shared) for name, units, letters, shared in page["sites"])
+    tensors = load_tensors(directory / TENSORS)
+    projections = {
+        kind.name: Projection.from_tensors(_below(tensors, f"projection/{kind.name}/")) for kind in config.vectors
+    }
+    describe = VoiceDescriber(listeners_of(config, features), projections, shrink_frames(config, features))
+    gate = Gate.for_sites(sites, describe.parts, config.gate)
+    load_weights(gate, _below(tensors, "gate/"), source=str(directory / TENSORS))
+    gate.requires_grad_(False).eval()
+    return Conditioner(fingerprint, sites, describe, gate, config, page["report"])
+
+
+def listeners_of(config: ConditionConfig, features: FeatureConfig) -> dict[str, Listen]:
+    """Kind -> what makes vectors of that kind."""
+    return {kind.name: VoiceStatistics(config.statistics, features) for kind in config.vectors}
+
+
+def shrink_frames(config: ConditionConfig, features: FeatureConfig) -> float:
+    """So many frames are described half-way."""
+    return 1000 * config.shrink_seconds / features.frame_shift_ms
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,101 @@
+"""All settings of conditioning: what tells a voice, how a gate learns to listen to it, and on which speech."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lhuc_asr.conditioning.projection import ProjectionConfig
+from lhuc_asr.conditioning.statistics import StatisticsConfig
+from lhuc_asr.errors import ConfigError
+from lhuc_asr.lhuc.gate import GateConfig
+from lhuc_asr.training.loop import TrainingConfig
+from lhuc_asr.training.newbob import NewbobConfig
+from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+from lhuc_asr.units import Seconds
+
+
+class VectorKind(Enum):
+    """What tells who is speaking: ``statistics`` of the utterance's own filterbanks."""
+
+    statistics = "statistics"
+
+
+class Hearing(Enum):
+    """What a prediction follows from: the whole ``utterance``; ``causal`` what came before in the same utterance, frame
+    by frame, for streams; ``session`` the utterance and those of the same speaker before it.
+    """
+
+    utterance = "utterance"
+    causal = "causal"
+    session = "session"
+
+
+def _gate() -> GateConfig:
+    return GateConfig(hidden_dims=[32], shared_trunk=True)
+
+
+def _training() -> TrainingConfig:
+    return TrainingConfig(
+        batch_size=512,
+        decay=0.1,
+        go_back=False,
+        optimiser=OptimiserConfig(kind=OptimiserKind.adam, weight_decay=0.1),
+        newbob=NewbobConfig(initial_lr=0.002, start_halving=-1.0, stop=-1.0, max_epochs=8),
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class ConditionConfig:
+    """How scales are predicted, and how that is learnt.
+
+    There are few training speakers, and the network has learnt each of them by heart; so by default every epoch hears
+    them with other vocal tracts, for which the network still has something to gain, and little is left of a vector.
+
+    Attributes:
+        vectors: what tells who is speaking; several are put side by side.
+        statistics: of filterbanks.
+        projection: what is made of every acoustic vector.
+        shrink_seconds: a vector of so many seconds of speech is drawn half-way to that of the average voice, shorter
+            ones more; so a stream begins with the average voice.
+        gate: from vectors to scales.
+        joint: train the network along with the gate; else it stays as it is, bit for bit.
+        warp: in training, every speaker of every epoch gets a vocal tract length from 1 - warp to 1 + warp.
+        noise: standard deviation of noise on vectors in training, whose own deviation is 1.
+        dropout: share of the utterances in training that are heard without their vector, as the average voice.
+        frames_per_epoch: an epoch takes utterances at random until they have so many frames; 0 takes all.
+        training: how gate, and with ``joint`` network, learn; minibatches are of frames.
+        hearing: in use, how much of the speech a prediction follows from.
+        update_seconds: a causal prediction is made anew that often.
+        memory_seconds: causal and session predictions remember so much speech.
+    """
+
+    vectors: list[VectorKind] = field(default_factory=lambda: [VectorKind.statistics])
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    shrink_seconds: Seconds = 0.5
+    gate: GateConfig = field(default_factory=_gate)
+    joint: bool = False
+    warp: float = 0.2
+    noise: float = 0.2
+    dropout: float = 0.1
+    frames_per_epoch: int = 300_000
+    training: TrainingConfig = field(default_factory=_training)
+    hearing: Hearing = Hearing.utterance
+    update_seconds: Seconds = 0.2
+    memory_seconds: Seconds = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.vectors or len(set(self.vectors)) < len(self.vectors):
+            names = [kind.name for kind in self.vectors]
+            raise ConfigError(f"condition.vectors must name at least one kind and each once, got {names}")
+        if not 0 <= self.warp < 0.5:
+            raise ConfigError(f"condition.warp must be at least 0 and below 0.5, got {self.warp}")
+        for name in ("shrink_seconds", "noise", "frames_per_epoch"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"condition.{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("update_seconds", "memory_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"condition.{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"condition.dropout must lie in [0, 1), got {self.dropout}")

@@ -1,0 +1,111 @@
+"""``lhuc-condition`` and what ``lhuc-decode --conditioned`` makes of it, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tones import Adapted, Run, TinyWorld, changed_since, flags_of, times_of
+
+from lhuc_asr.cli import decode
+from lhuc_asr.cli.condition import build_parser, main
+from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.system.model_directory import load_system
+
+SHORT = [
+    *("condition=small", "condition.projection.num_dims=2", "condition.frames_per_epoch=2000"),
+    *("condition.training.newbob.max_epochs=2", "build.valid_fraction=0.25", "runtime=one_core"),
+]
+
+
+def words_of(directory: Path) -> dict[str, str]:
+    return {name: item.text for name, item in read_hypotheses(directory).items()}
+
+
+@pytest.fixture(scope="module")
+def gate(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gate for the world's model; tests must not write into it."""
+    out = tmp_path_factory.mktemp("gate")
+    assert main(command(world, out)) == 0
+    return out
+
+
+def command(world: TinyWorld, out: Path, *more: str) -> list[str]:
+    return ["--model", str(world.model), "--data", str(world.train), "--out", str(out), *SHORT, *more]
+
+
+def test_the_flags_are_these() -> None:
+    assert flags_of(build_parser()) == {"--model", "--data", "--out", "--allow-commands"}
+
+
+def test_a_gate_belongs_to_its_model_and_tells_how_it_was_trained(world: TinyWorld, gate: Path) -> None:
+    page = json.loads((gate / "condition.json").read_text())
+    assert page["base_fingerprint"] == load_system(world.model).fingerprint
+    assert page["report"]["held_out"].keys() == {"without", "average", "heard", "num_speakers"}
+    assert page["report"]["held_out"]["num_speakers"] == 1
+    assert page["settings"]["projection"]["num_dims"] == 2
+    assert (gate / "provenance.json").is_file() and (gate / "config.yaml").is_file()
+
+
+def test_nothing_of_the_model_is_touched_and_a_second_run_gives_the_same(
+    world: TinyWorld, gate: Path, tmp_path: Path, run: Run
+) -> None:
+    before, tensors = times_of(world.model), (gate / "condition.safetensors").read_bytes()
+    code, out, _ = run(main, command(world, gate))
+    assert code == 0
+    assert "1 held-out speakers, network alone -> average voice -> heard: loss " in out
+    assert "statistics (2) -> " in out
+    assert (gate / "condition.safetensors").read_bytes() == tensors
+    assert not changed_since(before, world.model)
+
+
+@pytest.mark.parametrize("hearing", ["utterance", "causal", "session"])
+def test_utterances_are_heard_without_a_first_pass(
+    world: TinyWorld, gate: Path, tmp_path: Path, run: Run, hearing: str
+) -> None:
+    more = ["--conditioned", str(gate), f"condition.hearing={hearing}"]
+    assert run(decode.main, world.command(tmp_path, *more))[0] == 0
+    page = json.loads((tmp_path / "decode.json").read_text())
+    assert page["conditioned"]["hearing"] == hearing and len(page["conditioned"]["gate"]) == 64
+    assert len(words_of(tmp_path)) == 18
+
+
+def test_a_speaker_alone_sounds_as_among_others(world: TinyWorld, gate: Path, tmp_path: Path, run: Run) -> None:
+    assert run(decode.main, world.command(tmp_path / "all", "--conditioned", str(gate)))[0] == 0
+    alone = world.command(tmp_path / "one", "--conditioned", str(gate), "--speaker", "eve")
+    assert run(decode.main, alone)[0] == 0
+    everybody = words_of(tmp_path / "all")
+    assert words_of(tmp_path / "one") == {name: everybody[name] for name in everybody if name.startswith("eve")}
+
+
+def test_a_profile_goes_before_the_gate(
+    world: TinyWorld, gate: Path, adapted: Adapted, tmp_path: Path, run: Run
+) -> None:
+    flags = ["--conditioned", str(gate), "--profiles", str(adapted.out / "profiles")]
+    assert run(decode.main, world.command(tmp_path, *flags))[0] == 0
+    assert words_of(tmp_path) == words_of(adapted.out / "adapted")
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(
+    world: TinyWorld, gate: Path, tmp_path: Path, run: Run
+) -> None:
+    out = tmp_path / "out"
+    code, _, err = run(decode.main, world.command(out, "--conditioned", str(world.model)))
+    assert code == 2 and "holds no 'condition.json'; make it with lhuc-condition" in err
+    code, _, err = run(main, [*command(world, out), "lhuc.layers=[9]"])
+    assert code == 2 and "9" in err
+    (untold := tmp_path / "untold").mkdir()
+    for table in ("wav.scp", "utt2spk"):
+        (untold / table).write_text((world.train / table).read_text())
+    code, _, err = run(main, [*command(world, out), "--data", str(untold)])
+    assert code == 2 and "training needs transcripts: 0 of 48 utterances have one" in err
+    assert not out.exists()
+
+
+def test_speech_of_others_than_the_training_speakers_is_aligned_first(
+    world: TinyWorld, tmp_path: Path, run: Run
+) -> None:
+    code, _, err = run(main, [*command(world, tmp_path / "gate"), "--data", str(world.test)])
+    assert code == 0, err
+    assert (tmp_path / "gate" / "work" / "alignments" / "alignments.json").is_file()
