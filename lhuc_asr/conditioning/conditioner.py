@@ -78,7 +78,8 @@ class Conditioner:
     @torch.no_grad()
     def scales(self, z: NDArray[np.float32]) -> dict[str, Tensor]:
         """Site name -> (..., H) or (..., C, F) factors for z (..., K)."""
-        return self.gate(torch.from_numpy(np.ascontiguousarray(z, np.float32)))
+        scales: dict[str, Tensor] = self.gate(torch.from_numpy(np.ascontiguousarray(z, np.float32)))
+        return scales
 
     @contextmanager
     def hearing(self, model: nn.Module, raw_TF: NDArray[np.float32]) -> Iterator[nn.Module]:

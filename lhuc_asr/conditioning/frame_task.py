@@ -95,7 +95,7 @@ class ConditionedFrameTask(Task[HeardBatch]):
 
     Args:
         voices: of the training speakers.
-        describe: from sound to z.
+        describer: from sound to z.
         states: utterance -> (T,) tied states.
         validation: frames of held-out speakers.
         batch_size: frames of a minibatch.
@@ -106,7 +106,7 @@ class ConditionedFrameTask(Task[HeardBatch]):
     def __init__(
         self,
         voices: TrainingVoices,
-        describe: VoiceDescriber,
+        describer: VoiceDescriber,
         states: Mapping[str, NDArray[np.int32]],
         validation: HeardFrames,
         *,
@@ -115,7 +115,7 @@ class ConditionedFrameTask(Task[HeardBatch]):
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
     ) -> None:
-        self.voices, self.describe, self.states, self.validation = voices, describe, states, validation
+        self.voices, self.describer, self.states, self.validation = voices, describer, states, validation
         self.batch_size, self.noise, self.dropout, self.label_smoothing = batch_size, noise, dropout, label_smoothing
         self._context = validation.data.frames.context
         self._heard: tuple[int, HeardFrames] | None = None
@@ -199,6 +199,6 @@ class ConditionedFrameTask(Task[HeardBatch]):
             feats, z = {}, {}
             for name in names:
                 voice = self.voices.voice(name, epoch)
-                feats[name], z[name] = voice.feats, self.describe(voice.raw)
+                feats[name], z[name] = voice.feats, self.describer(voice.raw)
             self._heard = epoch, HeardFrames.gather(names, feats, z, self.states, context=self._context)
         return self._heard[1]
