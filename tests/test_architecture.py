@@ -33,8 +33,7 @@ MAY_IMPORT = {
     "adaptation": BASE
     | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "system", "training"},
     "ranking": BASE | {"lhuc", "training"},
-    "conditioning": BASE
-    | {"adaptation", "data", "decoding", "features", "hmm", "lhuc", "models", "profiles", "system", "training"},
+    "conditioning": BASE | {"data", "features", "hmm", "lhuc", "models", "profiles", "system", "training"},
     "bench": BASE | {"adaptation", "features", "lhuc", "models", "profiles", "scoring", "training"},
 }
 ROOMS = {*MAY_IMPORT, "config", "cli"}

@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 
-from lhuc_asr.adaptation.sites import proved_sites
 from lhuc_asr.conditioning.alignments import aligned_speech
 from lhuc_asr.conditioning.conditioner import Conditioner, listeners_of, save_conditioner, shrink_frames
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
-from lhuc_asr.conditioning.frame_task import ConditionedFrameTask, HeardFrames
 from lhuc_asr.conditioning.network import ConditionedNetwork, row_sites
 from lhuc_asr.conditioning.settings import ConditionConfig
+from lhuc_asr.conditioning.voice_task import HeardFrames, VoiceTask
 from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.data.splits import hold_out_speakers
@@ -31,6 +30,7 @@ from lhuc_asr.lhuc.gate import Gate
 from lhuc_asr.lhuc.sites import LhucConfig, Site
 from lhuc_asr.progress import track
 from lhuc_asr.system.model_directory import AcousticSystem
+from lhuc_asr.system.sites import proved_sites
 from lhuc_asr.system.training_speech import TrainingSpeech, training_feats
 from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.loop import TrainingReport, train
@@ -213,11 +213,11 @@ class GateTraining:
             shrink_frames=shrink_frames(config, self.system.features),
         )
 
-    def _task(self, describe: VoiceDescriber) -> ConditionedFrameTask:
+    def _task(self, describe: VoiceDescriber) -> VoiceTask:
         names: Sequence[str] = self._validation
         z = {name: describe(self.speech.feats.raw[name]) for name in names}
         context = self.system.network.context
-        return ConditionedFrameTask(
+        return VoiceTask(
             self._voices,
             describe,
             self._states,

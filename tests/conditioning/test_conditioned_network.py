@@ -11,7 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.sites import proved_sites
 from lhuc_asr.conditioning.conditioner import (
     PAGE,
     Conditioner,
@@ -21,10 +20,10 @@ from lhuc_asr.conditioning.conditioner import (
     shrink_frames,
 )
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
-from lhuc_asr.conditioning.frame_task import ConditionedFrameTask, HeardFrames
 from lhuc_asr.conditioning.hearing import HearingRecogniser
 from lhuc_asr.conditioning.network import ConditionedNetwork, row_sites
 from lhuc_asr.conditioning.settings import ConditionConfig, Hearing
+from lhuc_asr.conditioning.voice_task import HeardFrames, VoiceTask
 from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.lhuc.fingerprint import fingerprint
@@ -34,6 +33,7 @@ from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.kinds import build_network
 from lhuc_asr.models.maxout import MaxoutConfig
 from lhuc_asr.models.network import AcousticNetwork, NetworkConfig
+from lhuc_asr.system.sites import proved_sites
 from lhuc_asr.system.training_speech import TrainingSpeech
 from lhuc_asr.training.loop import TrainingConfig, train
 from lhuc_asr.training.newbob import NewbobConfig
@@ -140,7 +140,7 @@ def test_a_gate_helps_speakers_whom_it_has_not_met(tmp_path: Path) -> None:
     sites = row_sites(proved_sites(base.eval(), []))
     network = ConditionedNetwork(base, sites, Gate.for_sites(sites, describe.parts, linear), trains_base=True)
     z = {name: describe(speech.feats.raw[name]) for name in held_out}
-    task = ConditionedFrameTask(
+    task = VoiceTask(
         TrainingVoices(speech, FEATURES, [name for name in speech.feats if name not in held_out]),
         describe,
         states,
@@ -164,7 +164,7 @@ def test_a_run_that_is_taken_up_again_sees_the_same_minibatches(speech: Training
 
     def batches(start: int) -> list[torch.Tensor]:
         voices = TrainingVoices(speech, FEATURES, list(speech.feats), warp=0.1, frames_per_epoch=300)
-        task = ConditionedFrameTask(voices, describe, states, held, batch_size=100, noise=0.1, dropout=0.5)
+        task = VoiceTask(voices, describe, states, held, batch_size=100, noise=0.1, dropout=0.5)
         assert task.num_batches(2) == len(list(task.batches(2)))
         found = [batch for batch in task.batches(2, start=start) if batch is not None]
         return [tensor for batch in found for tensor in (batch.windows, batch.states, batch.z)]

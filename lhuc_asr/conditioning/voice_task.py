@@ -18,7 +18,6 @@ from torch import Tensor
 from lhuc_asr.conditioning.description import VoiceDescriber
 from lhuc_asr.conditioning.network import ConditionedNetwork
 from lhuc_asr.conditioning.voices import TrainingVoices
-from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.tensors import digest
 from lhuc_asr.training.evaluation import FrameScore
@@ -61,16 +60,6 @@ class HeardFrames:
         data = FrameData.gather(feats, states, names, context=context)
         return HeardFrames(data, torch.from_numpy(np.stack([z[name] for name in names])))
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Windows (N, W, F), tied states (N,) and number of the utterance (N,) of the frames with these indices."""
-        windows, states = self.data.batch(indices)
-        return windows, states, torch.searchsorted(self._offsets, indices, right=True) - 1
-
-    @property
-    def _offsets(self) -> Tensor:
-        frames: SplicedFrames = self.data.frames
-        return frames.offsets
-
     def __len__(self) -> int:
         return len(self.data)
 
@@ -83,14 +72,16 @@ class HeardBatch:
         windows: (N, W, F).
         states: (N,) tied states.
         z: (N, K) of the voices.
+        utterances: (N,) ids of the utterances that they are of.
     """
 
     windows: Tensor
     states: Tensor
     z: Tensor
+    utterances: Sequence[str]
 
 
-class ConditionedFrameTask(Task[HeardBatch]):
+class VoiceTask(Task[HeardBatch]):
     """Cross-entropy of the tied states of frames, heard in known voices.
 
     Args:
@@ -142,11 +133,12 @@ class ConditionedFrameTask(Task[HeardBatch]):
             if not len(indices):
                 yield None
                 continue
-            windows, states, utterance_N = heard.batch(indices)
+            windows, states, utterance_N = heard.data.batch(indices)
             z_NK = z_UK[utterance_N]
             own = generator(self.voices.seed, Purpose.augmentation, epoch, number)
             noise_NK = torch.randn(z_NK.shape, generator=own) * self.noise
-            yield HeardBatch(windows, states, z_NK + noise_NK * kept_U[utterance_N][:, None])
+            z_NK = z_NK + noise_NK * kept_U[utterance_N][:, None]
+            yield HeardBatch(windows, states, z_NK, [heard.data.utterances[place] for place in utterance_N.tolist()])
 
     def judge(self, network: AcousticNetwork, batch: HeardBatch, arithmetic: Arithmetic) -> Judged:
         """Cross-entropy of one minibatch."""
@@ -173,12 +165,16 @@ class ConditionedFrameTask(Task[HeardBatch]):
         network.eval()
         loss, num_correct = 0.0, 0.0
         for indices in torch.split(torch.arange(len(self.validation)), _SCORED):
-            windows, states, utterance_N = self.validation.batch(indices)
-            judged = self.judge(network, HeardBatch(windows, states, z_UK[utterance_N]), torch.no_grad)
+            windows, states, utterance_N = self.validation.data.batch(indices)
+            judged = self.judge(network, HeardBatch(windows, states, z_UK[utterance_N], ()), torch.no_grad)
             loss += float(judged.objective) * judged.num_frames
             num_correct += judged.num_correct
         network.train(was_training)
         return FrameScore(loss=loss / len(self.validation), accuracy=num_correct / len(self.validation))
+
+    def utterances_of(self, batch: HeardBatch) -> Sequence[str]:
+        """Ids of the utterances that the frames are of."""
+        return batch.utterances
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be the same run."""
