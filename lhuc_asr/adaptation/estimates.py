@@ -18,9 +18,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lhuc_asr.adaptation.own_parameters import Beginning
 from lhuc_asr.adaptation.spaces import Space, UnitSpace
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.lhuc.adapter import LhucAdapter
 
 _NOISE = 7919
 """Added to the seed of the order of frames, so that noise is another sequence."""
@@ -279,12 +279,12 @@ def divergence(mean: Tensor, std: Tensor, prior_mean: Tensor, prior_variance: Te
     return 0.5 * ((mean - prior_mean).square() / prior_variance + ratio - 1 - ratio.log())
 
 
-def plain_estimate(adapters: Sequence[LhucAdapter], num_targets: Sequence[int]) -> Estimate:
+def plain_estimate(adapters: Sequence[Beginning], num_targets: Sequence[int]) -> Estimate:
     """r of every unit, held by nothing, from where the adapters stand."""
     return PointEstimate(UnitSpace(), stacked(adapters), None)
 
 
-def stacked(adapters: Sequence[LhucAdapter]) -> dict[str, Tensor]:
+def stacked(adapters: Sequence[Beginning]) -> dict[str, Tensor]:
     """Site name -> (S, *units) parameters, a row for each adapter."""
     return {name: torch.stack([adapter.r[name].detach() for adapter in adapters]) for name in adapters[0].r}
 

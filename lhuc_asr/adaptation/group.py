@@ -15,14 +15,13 @@ from lhuc_asr.adaptation.estimates import Estimate, plain_estimate, rows_of, sta
 from lhuc_asr.adaptation.held_out import Division, divide
 from lhuc_asr.adaptation.lower_part import GroupFrames, device_of, highest_split
 from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames
-from lhuc_asr.adaptation.objective import Objective, opened_objective
+from lhuc_asr.adaptation.objective import HookedObjective, Objective, opened_objective
+from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters, acting, neutral
+from lhuc_asr.adaptation.parameter_objective import ParameterObjective
 from lhuc_asr.adaptation.utterance_objective import GroupUtterances, opened_utterance_objective
 from lhuc_asr.adaptation.utterances import SpeakerUtterances
 from lhuc_asr.errors import SiteError
-from lhuc_asr.lhuc.adapter import LhucAdapter
-from lhuc_asr.lhuc.amplitude import amplitude, identity_r
 from lhuc_asr.lhuc.hooks import refuse_attached
-from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.training.precision import Precision, resolve
 
@@ -34,7 +33,7 @@ _MEASURED_TARGETS = 1024
 Learnt: TypeAlias = SpeakerFrames | SpeakerUtterances
 """What one speaker is learnt from; a group learns in one of the two ways."""
 
-Estimator: TypeAlias = Callable[[Sequence[LhucAdapter], Sequence[int]], Estimate]
+Estimator: TypeAlias = Callable[[Sequence[Beginning], Sequence[int]], Estimate]
 """From where everybody begins, and how many targets each learns from, to what is learnt."""
 
 Taken = TypeVar("Taken")
@@ -83,7 +82,7 @@ class GroupSpeech(Protocol[Taken_co]):
 @contextmanager
 def opened_group(
     network: AcousticNetwork,
-    adapters: Sequence[LhucAdapter],
+    adapters: Sequence[Beginning],
     speakers: Sequence[Learnt],
     *,
     seed: int = 0,
@@ -97,7 +96,8 @@ def opened_group(
 
     Args:
         network: in evaluation mode, on any device; nothing of it changes.
-        adapters: one for each speaker, all of the same sites and amplitude; where everybody begins.
+        adapters: one for each speaker, all of the same sites and amplitude; where everybody begins. A speaker whose
+            own numbers are others than scales learns alone.
         speakers: what each is learnt from, all of them frames or all of them utterances, with their targets.
         seed: of the order of each speaker's frames or utterances.
         held_out_share: of each speaker's targets that are not learnt from.
@@ -111,7 +111,7 @@ def opened_group(
     if any(adapter.sites != first.sites or adapter.kind is not first.kind for adapter in adapters):
         raise SiteError("speakers are adapted together only when they have the same sites and amplitude")
     refuse_attached(network)
-    with _opened(network, first.sites, speakers, computing or Computing()) as (objective, speech):
+    with _opened(network, first, speakers, computing or Computing()) as (objective, speech):
         divisions = [divide(speaker, held_out_share, seed=seed) for speaker in speakers]
         estimate = estimator(adapters, [division.num_learnt for division in divisions])
         yield SpeakerGroup(objective, speech, adapters, seed, estimate, divisions)
@@ -120,22 +120,29 @@ def opened_group(
 @contextmanager
 def _opened(
     network: AcousticNetwork,
-    sites: Sequence[Site],
+    first: Beginning,
     speakers: Sequence[Learnt],
     computing: Computing,
 ) -> Iterator[tuple[Objective[Any], GroupSpeech[Any]]]:
     """The objective, and where its minibatches come from."""
     criterion, dtype = computing.criterion, computing.dtype_on(device_of(network))
+    own = first.own if isinstance(first, OwnParameters) else None
+    assert own is None or len(speakers) == 1, "only scales are learnt side by side"
     if _of_utterances(speakers):
-        with opened_utterance_objective(network, sites, criterion, dtype=dtype) as whole:
-            yield whole, GroupUtterances(speakers, device_of(network))
+        with opened_utterance_objective(network, first.sites, criterion, dtype=dtype) as whole:
+            objective = whole if own is None else ParameterObjective(network, own, whole)
+            yield objective, GroupUtterances(speakers, device_of(network))
         return
     assert _of_frames(speakers), "speakers of one group learn in one way"
     window = speakers[0].frames.windows(torch.zeros(1, dtype=torch.int64))
-    split = highest_split(network, [site.name for site in sites], window)
+    changed = [site.name for site in first.sites] if own is None else own.changed
+    split = highest_split(network, changed, window) if changed else None
     frames = GroupFrames(network, speakers, split, cache_bytes=computing.cache_bytes, dtype=dtype)
-    with opened_objective(network, sites, split, criterion, dtype=dtype) as objective:
-        yield objective, frames
+    if own is not None:
+        yield ParameterObjective(network, own, HookedObjective(network, (), split, criterion, dtype=dtype)), frames
+        return
+    with opened_objective(network, first.sites, split, criterion, dtype=dtype) as scaled:
+        yield scaled, frames
 
 
 class SpeakerGroup(Generic[Taken]):
@@ -154,7 +161,7 @@ class SpeakerGroup(Generic[Taken]):
         self,
         objective: Objective[Taken],
         speech: GroupSpeech[Taken],
-        adapters: Sequence[LhucAdapter],
+        adapters: Sequence[Beginning],
         seed: int,
         estimate: Estimate,
         divisions: Sequence[Division],
@@ -184,7 +191,7 @@ class SpeakerGroup(Generic[Taken]):
             drawn = self.estimate.drawn(which, batch.speakers)
             r = {name: values.requires_grad_() for name, values in drawn.items()}
             with torch.enable_grad():
-                factors = {name: amplitude(values, self._kind) for name, values in r.items()}
+                factors = {name: acting(values, self._kind) for name, values in r.items()}
             losses, by_factors = self._objective.losses_and_gradients(self._speech.take(batch), _detached(factors))
             gradients = torch.autograd.grad(list(factors.values()), list(r.values()), by_factors)
             self.estimate.descend(which, batch.speakers, dict(zip(r, gradients, strict=True)), lrs)
@@ -205,13 +212,13 @@ class SpeakerGroup(Generic[Taken]):
             orders = {place: own.held_out for place, own in enumerate(self.divisions) if len(own.held_out)}
         for batch in self._speech.minibatches(orders, max(1, _MEASURED_TARGETS // max(1, len(orders)))):
             which = self._which(batch)
-            factors = {name: amplitude(rows_of(table, which), self._kind) for name, table in tables.items()}
+            factors = {name: acting(rows_of(table, which), self._kind) for name, table in tables.items()}
             totals.add(batch, self._objective.losses(self._speech.take(batch), factors))
         return totals.means()
 
     def identity(self) -> dict[str, Tensor]:
-        """Site name -> (S, *units) parameters that scale nothing."""
-        return {name: torch.full_like(table, identity_r(self._kind)) for name, table in stacked(self._adapters).items()}
+        """Site name -> (S, *units) parameters that change nothing."""
+        return {name: torch.full_like(table, neutral(self._kind)) for name, table in stacked(self._adapters).items()}
 
     def store(self, places: Sequence[int], r: Mapping[str, Tensor] | None = None) -> None:
         """Put what these speakers have learnt into their adapters; ``r`` as for `measure`."""

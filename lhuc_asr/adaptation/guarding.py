@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from lhuc_asr.adaptation.guard import GuardConfig, GuardReport, Trial, tried
 from lhuc_asr.adaptation.held_out import Verdict
 from lhuc_asr.adaptation.keys import Feats
+from lhuc_asr.adaptation.own_parameters import neutral
+from lhuc_asr.adaptation.parameter_sets import ParameterSet
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, SpeakerPass, decode_speakers
 from lhuc_asr.adaptation.updating import Updated
 from lhuc_asr.decoding.speed import SpeedMeter
-from lhuc_asr.lhuc.amplitude import identity_r
 from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.system.model_directory import AcousticSystem
 
@@ -32,6 +33,7 @@ class Guard:
         num_jobs: processes.
         meter: collects what it takes.
         prior: whose mean scales are drawn to where they are weakened; without one it is the identity.
+        own: where the numbers act if they are not scales.
     """
 
     system: AcousticSystem
@@ -41,6 +43,7 @@ class Guard:
     num_jobs: int
     meter: SpeedMeter
     prior: ScalePrior | None = None
+    own: ParameterSet | None = None
     _entropies: dict[str, float] = field(default_factory=dict)
 
     def __call__(
@@ -69,7 +72,7 @@ class Guard:
     def _weakened(self, own: Updated, strength: float, *, towards_prior: bool = True) -> Updated:
         if strength == 1:
             return own
-        identity = np.float32(identity_r(own.amplitude))
+        identity = np.float32(neutral(own.amplitude))
         r = {}
         for name, values in own.r.items():
             prior = self.prior if towards_prior else None
@@ -80,7 +83,7 @@ class Guard:
     def _trials(
         self, scales: Mapping[str, Updated], first: Mapping[str, SpeakerPass], strength: float
     ) -> Iterator[tuple[str, Trial]]:
-        adapters = {name: own.adapter() for name, own in scales.items()}
+        adapters = {name: own.adapter(self.own) for name, own in scales.items()}
         entropies: dict[str, _Mean] = {name: _Mean() for name in scales}
 
         def log_likes(speaker: str, utterance: str) -> LogLikes:

@@ -118,11 +118,11 @@ class HookedObjective:
     def losses(self, batch: Minibatch, factors: Factors) -> Tensor:
         """(S,) mean cross-entropy of each speaker's frames."""
         with torch.no_grad():
-            return self._losses(batch, factors)
+            return self.losses_with_graph(batch, factors)
 
     def losses_and_gradients(self, batch: Minibatch, factors: Factors) -> tuple[Tensor, list[Tensor]]:
         """The same with derivatives; none is computed for the network's weights."""
-        return differentiated(lambda leaves: self._losses(batch, leaves), factors)
+        return differentiated(lambda leaves: self.losses_with_graph(batch, leaves), factors)
 
     def multiply(self, site: Site, output: Tensor, window_of_row: Tensor | None = None) -> Tensor:
         """Scale a site's output; hooks call this."""
@@ -133,7 +133,8 @@ class HookedObjective:
             return site.layout.scale(output, factors[0])
         return _scale_rows(site.layout, output, factors, self._rows)
 
-    def _losses(self, batch: Minibatch, factors: Factors) -> Tensor:
+    def losses_with_graph(self, batch: Minibatch, factors: Factors) -> Tensor:
+        """(S,) the same, to be differentiated where gradients are enabled."""
         self._factors, self._rows = factors, batch.rows
         with torch.autocast(batch.inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
             outputs = self._outputs(batch.inputs)

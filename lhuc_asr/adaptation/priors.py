@@ -19,11 +19,12 @@ from lhuc_asr.adaptation.estimates import (
     Pull,
     stacked,
 )
+from lhuc_asr.adaptation.own_parameters import Beginning, neutral
 from lhuc_asr.adaptation.spaces import Space, Subspace, UnitSpace
 from lhuc_asr.errors import ConfigError, ProfileError
 from lhuc_asr.files import sha256
 from lhuc_asr.lhuc.adapter import LhucAdapter
-from lhuc_asr.lhuc.amplitude import Amplitude, identity_r
+from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.profiles.prior import ScalePrior, load_prior
 
@@ -98,7 +99,7 @@ class Estimator:
         if named := [name for name in FILES if getattr(self.config, name) is not None and self.prior is None]:
             raise ConfigError(f"adapt.{named[0]} names a file: read it with prior_of, and give what it holds")
 
-    def __call__(self, adapters: Sequence[LhucAdapter], num_targets: Sequence[int]) -> Estimate:
+    def __call__(self, adapters: Sequence[Beginning], num_targets: Sequence[int]) -> Estimate:
         """The estimate, from where the adapters stand.
 
         Args:
@@ -117,8 +118,10 @@ class Estimator:
             return BayesianEstimate(space, tables, pull, std=self.config.posterior_std, seed=self.seed)
         return PointEstimate(space, tables, pull if self.config.prior else None)
 
-    def _pull_of_units(self, names: Sequence[str], kind: Amplitude, num_targets: Sequence[int], like: Tensor) -> Pull:
-        identity, one = like.new_full((), identity_r(kind)), like.new_ones(())
+    def _pull_of_units(
+        self, names: Sequence[str], kind: Amplitude | None, num_targets: Sequence[int], like: Tensor
+    ) -> Pull:
+        identity, one = like.new_full((), neutral(kind)), like.new_ones(())
         prior = self.prior
         if prior is None:
             return self._pull(names, lambda _: identity, lambda _: one, num_targets)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lhuc_asr.data.manifest import Manifest
-from lhuc_asr.data.splits import enrolment_split
+from lhuc_asr.data.splits import enrolment_split, first_utterances
 from lhuc_asr.errors import ConfigError
 
 
@@ -23,12 +23,16 @@ class ProtocolConfig:
 
     Attributes:
         name: of the protocol.
+        scored: score the last so-manieth part of each speaker's utterances, whatever amount is learnt from: runs with
+            different amounts are then scored on the same speech. A speaker who has less than the amount before that
+            part is learnt from all of it.
         num_utterances: learn from that many utterances of each speaker, the first by id.
         seconds: learn from the first utterances until they hold that much audio.
         fraction: learn from that share of each speaker's utterances; enrolment without any amount takes one half.
     """
 
     name: Protocol = Protocol.two_pass
+    scored: float | None = None
     num_utterances: int | None = None
     seconds: float | None = None
     fraction: float | None = None
@@ -41,6 +45,8 @@ class ProtocolConfig:
         }
         if len(given) > 1:
             raise ConfigError(f"give one of protocol.num_utterances, .seconds, .fraction, not {len(given)}: {given}")
+        if self.scored is not None:
+            self._check_scored()
         if given and self.name is Protocol.two_pass:
             raise ConfigError(f"protocol.{next(iter(given))} is for protocol=enrolment; two_pass takes all utterances")
         for name, value in given.items():
@@ -49,6 +55,18 @@ class ProtocolConfig:
         if self.fraction is not None and self.fraction >= 1:
             raise ConfigError(
                 f"protocol.fraction must be below 1 so that something is left to score, got {self.fraction}"
+            )
+
+    def _check_scored(self) -> None:
+        if self.name is Protocol.two_pass:
+            raise ConfigError("protocol.scored is for protocol=enrolment; two_pass scores all utterances")
+        assert self.scored is not None
+        if not 0 < self.scored < 1:
+            raise ConfigError(f"protocol.scored must be above 0 and below 1, got {self.scored}")
+        if self.fraction is not None:
+            raise ConfigError(
+                "protocol.scored and .fraction are shares of the same utterances; give protocol.scored with .seconds, "
+                "with .num_utterances, or alone to learn from all of the rest"
             )
 
     @property
@@ -91,6 +109,10 @@ def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> Sp
     """
     if config.name is Protocol.two_pass:
         return SpeakerPlan(speaker, _ids(manifest), _ids(manifest))
+    if config.scored is not None:
+        split = enrolment_split(manifest, fraction=1 - config.scored)
+        first = first_utterances(split.adaptation, num_utterances=config.num_utterances, seconds=config.seconds)
+        return SpeakerPlan(speaker, _ids(first), _ids(split.evaluation))
     split = enrolment_split(
         manifest, num_utterances=config.num_utterances, seconds=config.seconds, fraction=config.enrolment_fraction
     )

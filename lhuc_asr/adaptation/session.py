@@ -2,7 +2,8 @@
 
 DIRECTORY/first_pass/<speaker>/     speaker-independent words, state paths and, where targets or confidences are read
                                     off them, lattices (may lie elsewhere and be shared)
-DIRECTORY/profiles/<speaker>.json   the profile, with its tensors beside it
+DIRECTORY/profiles/<speaker>.json   the profile, with its tensors beside it; where others than scales are learnt,
+                                    DIRECTORY/parameters/<speaker>.json
 DIRECTORY/second_pass/<speaker>/    adapted words and state paths
 DIRECTORY/status/<speaker>.json     what became of the speaker
 """
@@ -13,16 +14,20 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 
 from lhuc_asr.adaptation.criterion import AdaptCriterion, criterion_of
 from lhuc_asr.adaptation.guarding import Guard
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
 from lhuc_asr.adaptation.other_words import OtherWords, Taught, align_other_words, words_from
+from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
+from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set, prove_numbers_act
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
 from lhuc_asr.adaptation.priors import prior_of
 from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
+from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters, load_parameters, save_parameters
 from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references, require_speech
 from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.adaptation.target_making import TargetMaker
@@ -35,7 +40,7 @@ from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import DataError, LhucError, ProfileError, SpeakerError
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.parallel import map_in_processes
-from lhuc_asr.profiles.format import Profile, load_profile, profile_path, remove_profile, save_profile
+from lhuc_asr.profiles.format import load_profile, profile_path, remove_profile, save_profile
 from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.progress import track
 from lhuc_asr.system.calibrated import read_calibration
@@ -139,6 +144,21 @@ class AdaptationSession:
         return criterion_of(self.system, self.settings.adapt)
 
     @cached_property
+    def own(self) -> ParameterSet | None:
+        """What is learnt in place of scales, each part proved to act."""
+        own = parameter_set(self.settings.adapt, self.system.network, self.sites)
+        if own is not None:
+            prove_numbers_act(self.system.network, own)
+        return own
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers of one speaker that are learnt."""
+        if self.own is None:
+            return sum(site.num_units for site in self.sites)
+        return sum(map(prod, self.own.shapes.values()))
+
+    @cached_property
     def prior(self) -> ScalePrior | None:
         """Of the file that the settings name, proved to be of this model and these layers."""
         lhuc = self.settings.lhuc
@@ -148,6 +168,8 @@ class AdaptationSession:
         if not len(manifest):
             raise SpeakerError("there is nobody to adapt to: the data has no utterances")
         logger.info("%d sites proved to act: %s", len(self.sites), ", ".join(site.name for site in self.sites))
+        if self.own is not None:
+            logger.info("%s: %s", self.settings.adapt.parameters.name, dict(self.own.shapes))
         if self.prior is not None:
             logger.info("prior %s of %d speakers", self.prior.sha256, len(self.prior.sources))
         planned = list(self._plan(manifest, feats))
@@ -168,7 +190,7 @@ class AdaptationSession:
         self, todo: list[_Speaker], manifest: Manifest, feats: Feats, *, second_pass: bool
     ) -> Iterator[SpeakerResult | SpeakerFailure]:
         first = self._recognise(todo, feats)
-        adapted: dict[str, Profile] = {}
+        adapted: dict[str, Stored] = {}
         for speaker, outcome in self._update(todo, first, manifest, feats):
             if isinstance(outcome, str):
                 words = first[speaker.name].of(speaker.plan.evaluation)
@@ -247,7 +269,7 @@ class AdaptationSession:
 
     def _update(
         self, todo: list[_Speaker], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
-    ) -> Iterator[tuple[_Speaker, Profile | str]]:
+    ) -> Iterator[tuple[_Speaker, Stored | str]]:
         """Profiles, those that are stored read and the others learnt and stored; or the reason why there is none."""
         missing: dict[str, _Speaker] = {}
         for speaker in todo:
@@ -332,11 +354,11 @@ class AdaptationSession:
                 learnt[name] = outcome
         if learnt:
             meter, config = self._meter("guard"), self.settings.guard
-            guard = Guard(self.system, self._search, config, feats, self.num_jobs, meter, self.prior)
+            guard = Guard(self.system, self._search, config, feats, self.num_jobs, meter, self.prior, self.own)
             yield from guard(learnt, first)
 
-    def _keep(self, speaker: _Speaker, updated: Updated, targets: SpeakerTargets) -> Profile:
-        profile = replace(updated, num_frames=targets.num_kept_frames).profile(
+    def _keep(self, speaker: _Speaker, updated: Updated, targets: SpeakerTargets) -> Stored:
+        stored = replace(updated, num_frames=targets.num_kept_frames).stored(
             speaker.name,
             base_fingerprint=self.system.fingerprint,
             settings={
@@ -347,18 +369,21 @@ class AdaptationSession:
             },
             frame_shift_ms=self._shift,
         )
-        save_profile(profile, self._profiles)
-        return profile
+        if isinstance(stored, StoredParameters):
+            save_parameters(stored, self._profiles)
+        else:
+            save_profile(stored, self._profiles)
+        return stored
 
     def _recognise_again(
         self,
         speakers: list[_Speaker],
-        profiles: Mapping[str, Profile],
+        profiles: Mapping[str, Stored],
         first: Mapping[str, SpeakerPass],
         feats: Feats,
     ) -> Iterator[SpeakerResult]:
         by_name = {speaker.name: speaker for speaker in speakers}
-        adapters = {name: profiles[name].adapter() for name in by_name}
+        adapters = {name: self._adapter(profiles[name]) for name in by_name}
 
         def log_likes(speaker: str, utterance: str) -> LogLikes:
             with adapters[speaker].attached(self.system.network):
@@ -379,7 +404,7 @@ class AdaptationSession:
     def _result(
         self,
         speaker: _Speaker,
-        profile: Profile,
+        profile: Stored,
         first: SpeakerPass,
         second: SpeakerPass | None,
         *,
@@ -398,12 +423,28 @@ class AdaptationSession:
             resumed=resumed,
         )
 
-    def _stored_profile(self, speaker: _Speaker) -> Profile | None:
-        path = profile_path(self._profiles, speaker.name)
-        if not path.exists():
+    def load(self, speaker: str) -> Stored:
+        """What was learnt about a speaker.
+
+        Raises:
+            ProfileError: there is nothing, or it is damaged or of another model.
+        """
+        path = profile_path(self._profiles, speaker)
+        if self.own is None:
+            return load_profile(path, fingerprint=self.system.fingerprint)
+        return load_parameters(path, fingerprint=self.system.fingerprint)
+
+    def _adapter(self, stored: Stored) -> Beginning:
+        if isinstance(stored, StoredParameters):
+            assert self.own is not None
+            return OwnParameters(self.own, stored.r)
+        return stored.adapter()
+
+    def _stored_profile(self, speaker: _Speaker) -> Stored | None:
+        if not profile_path(self._profiles, speaker.name).exists():
             return None
         try:
-            profile = load_profile(path, fingerprint=self.system.fingerprint)
+            profile = self.load(speaker.name)
         except ProfileError as error:
             logger.warning("%s; it is learnt again", error)
             return None
@@ -420,7 +461,7 @@ class AdaptationSession:
 
     @property
     def _profiles(self) -> Path:
-        return self.directory / "profiles"
+        return self.directory / ("profiles" if self.own is None else "parameters")
 
     @property
     def _first_passes(self) -> PassStore:

@@ -17,12 +17,13 @@ from lhuc_asr.adaptation.group import CACHE_BYTES, Computing, Learnt, SpeakerGro
 from lhuc_asr.adaptation.guard import GuardReport
 from lhuc_asr.adaptation.held_out import HeldOutConfig, HeldOutReport, Verdict
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.own_parameters import Beginning
+from lhuc_asr.adaptation.parameter_config import ParameterConfig, Parameters
 from lhuc_asr.adaptation.priors import Estimator
 from lhuc_asr.adaptation.stopping import SweepWatch
 from lhuc_asr.adaptation.target_config import TargetConfig
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
-from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.training.precision import Precision
@@ -37,8 +38,10 @@ class StepSchedule(Enum):
 
 
 @dataclass(kw_only=True, slots=True)
-class AdaptConfig(TargetConfig, AdaptCriterionConfig, EstimateConfig, HeldOutConfig):
-    """How scales are learnt; from which targets, what judges, holds and stops them, stands in the bases.
+class AdaptConfig(ParameterConfig, TargetConfig, AdaptCriterionConfig, EstimateConfig, HeldOutConfig):
+    """How scales, or other numbers of a speaker, are learnt.
+
+    Which numbers, from which targets, what judges, holds and stops them, stands in the bases.
 
     Attributes:
         lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
@@ -64,6 +67,7 @@ class AdaptConfig(TargetConfig, AdaptCriterionConfig, EstimateConfig, HeldOutCon
     seed: int = 0
 
     def __post_init__(self) -> None:
+        ParameterConfig.__post_init__(self)
         TargetConfig.__post_init__(self)
         AdaptCriterionConfig.__post_init__(self)
         EstimateConfig.__post_init__(self)
@@ -76,6 +80,12 @@ class AdaptConfig(TargetConfig, AdaptCriterionConfig, EstimateConfig, HeldOutCon
             raise ConfigError(f"adapt.batch_size must be at least 1, got {self.batch_size}")
         if self.min_seconds < 0:
             raise ConfigError(f"adapt.min_seconds must not be negative, got {self.min_seconds}")
+        for name in ("prior_from", "subspace"):
+            if self.parameters is not Parameters.lhuc and getattr(self, name) is not None:
+                raise ConfigError(
+                    f"adapt.{name} names a file about scales; adapt.parameters={self.parameters.name} learns others: "
+                    "give it with adapt.parameters=lhuc"
+                )
 
     def lr_after(self, num_sweeps: float) -> float:
         """Step when that many sweeps, and parts of one, are done."""
@@ -106,7 +116,7 @@ class UpdateReport:
 
 
 def adapt(
-    network: AcousticNetwork, adapter: LhucAdapter, frames: SplicedFrames, targets: Tensor, config: AdaptConfig
+    network: AcousticNetwork, adapter: Beginning, frames: SplicedFrames, targets: Tensor, config: AdaptConfig
 ) -> UpdateReport:
     """Learn one speaker's scales: `adapt_group` with nobody else.
 
@@ -128,7 +138,7 @@ def adapt(
 
 def adapt_group(
     network: AcousticNetwork,
-    adapters: Sequence[LhucAdapter],
+    adapters: Sequence[Beginning],
     speakers: Sequence[Learnt],
     config: AdaptConfig,
     *,

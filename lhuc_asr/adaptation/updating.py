@@ -20,10 +20,14 @@ from lhuc_asr.adaptation.held_out import HeldOutReport, held_out_utterances
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.lower_part import device_of
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
+from lhuc_asr.adaptation.parameter_config import Parameters
+from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set
 from lhuc_asr.adaptation.priors import start_at_mean
+from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.targets import joined
-from lhuc_asr.adaptation.update import UpdateReport, adapt_group
+from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.adaptation.utterances import require_lengths, utterances_of
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
@@ -49,8 +53,8 @@ class Updated:
     """One speaker's parameters, as they travel between processes.
 
     Attributes:
-        r: site name -> (H,) parameters.
-        amplitude: how they become factors.
+        r: site name -> (H,) parameters, or name -> numbers of another kind.
+        amplitude: how they become factors; None where they are not scales.
         layouts: site name -> where its units lie.
         report: what the update did.
         num_frames: output frames that were learnt from.
@@ -61,7 +65,7 @@ class Updated:
     """
 
     r: Mapping[str, NDArray[np.float32]]
-    amplitude: Amplitude
+    amplitude: Amplitude | None
     layouts: Mapping[str, str]
     report: UpdateReport
     num_frames: int
@@ -79,15 +83,18 @@ class Updated:
         """The same, with the guard's verdict."""
         return replace(self, report=replace(self.report, guard=report))
 
-    def adapter(self) -> LhucAdapter:
-        """The parameters, ready to be attached to the model."""
-        layouts = {name: Layout(letters) for name, letters in self.layouts.items()}
-        return LhucAdapter({name: torch.from_numpy(values) for name, values in self.r.items()}, self.amplitude, layouts)
+    def adapter(self, own: ParameterSet | None = None) -> Beginning:
+        """The parameters, ready to be attached to the model; ``own`` says where they act if they are not scales."""
+        r = {name: torch.from_numpy(values) for name, values in self.r.items()}
+        if self.amplitude is None:
+            assert own is not None
+            return OwnParameters(own, r)
+        return LhucAdapter(r, self.amplitude, {name: Layout(letters) for name, letters in self.layouts.items()})
 
-    def profile(
+    def stored(
         self, speaker: str, *, base_fingerprint: str, settings: Mapping[str, Any], frame_shift_ms: Milliseconds
-    ) -> Profile:
-        """The profile of these parameters; `report_of` gets the report out of it again.
+    ) -> Stored:
+        """What is kept of these parameters, a profile if they are scales; `report_of` gets the report out of it again.
 
         Args:
             speaker: whose they are.
@@ -95,24 +102,31 @@ class Updated:
             settings: of the adaptation.
             frame_shift_ms: from one output frame to the next.
         """
-        return Profile(
-            speaker=speaker,
-            base_fingerprint=base_fingerprint,
-            amplitude=self.amplitude,
-            r={name: torch.from_numpy(values) for name, values in self.r.items()},
-            layouts=self.layouts,
-            supervision=settings["adapt"]["supervision"],
-            seconds=frames_to_seconds(self.num_frames, frame_shift_ms),
-            objective_before=self.report.objective_before,
-            objective_after=self.report.objective_after,
-            guard=_plain_verdict(self.report),
-            settings={
+        r = {name: torch.from_numpy(values) for name, values in self.r.items()}
+        facts: dict[str, Any] = {
+            "supervision": settings["adapt"]["supervision"],
+            "seconds": frames_to_seconds(self.num_frames, frame_shift_ms),
+            "objective_before": self.report.objective_before,
+            "objective_after": self.report.objective_after,
+            "guard": _plain_verdict(self.report),
+            "settings": {
                 **settings,
                 "objective_per_epoch": list(self.report.per_epoch),
                 "update_seconds": self.report.seconds,
                 **({"prior": self.prior} if self.prior else {}),
                 **({"coefficients": list(self.report.coefficients)} if self.report.coefficients else {}),
             },
+        }
+        if self.amplitude is None:
+            kind = settings["adapt"]["parameters"]
+            return StoredParameters(speaker, base_fingerprint, kind, r, **facts)
+        return Profile(
+            speaker=speaker,
+            base_fingerprint=base_fingerprint,
+            amplitude=self.amplitude,
+            r=r,
+            layouts=self.layouts,
+            **facts,
         )
 
 
@@ -122,8 +136,8 @@ def _plain_verdict(report: UpdateReport) -> dict[str, Any] | None:
     return held_out if report.guard is None else {**report.guard.plain(), "held_out": held_out}
 
 
-def report_of(profile: Profile) -> UpdateReport:
-    """What the update that made a profile did."""
+def report_of(profile: Stored) -> UpdateReport:
+    """What the update that made a profile, or other numbers, did."""
     assert profile.objective_before is not None and profile.objective_after is not None
     guard = GuardReport.from_plain(profile.guard)
     return UpdateReport(
@@ -179,7 +193,7 @@ def update_speakers(
             return list(_update_group(network, sites, group, targets, feats, method))
 
     device = device_of(network)
-    groups = list(_groups(network, sites, targets, settings.adapt.batch_size))
+    groups = list(_groups(network, sites, targets, settings.adapt))
     num_jobs = min(num_jobs, len(groups)) if device.type == "cpu" else 1
     outcomes = chain.from_iterable(map_in_processes(update, groups, num_jobs=num_jobs))
     yield from track(outcomes, "adaptation", total=len(targets), unit="speaker")
@@ -195,13 +209,17 @@ class _Method:
 
 
 def _groups(
-    network: AcousticNetwork, sites: Sequence[Site], targets: Mapping[str, SpeakerTargets], batch_size: int
+    network: AcousticNetwork, sites: Sequence[Site], targets: Mapping[str, SpeakerTargets], config: AdaptConfig
 ) -> Iterator[tuple[str, ...]]:
-    """Who learns side by side; nobody where a whole utterance cannot be given its own speaker's factors."""
+    """Who learns side by side; nobody where a whole utterance cannot be given its own speaker's factors.
+
+    Numbers other than scales change the network for everything that passes through it.
+    """
     apart = network.learns_from_frames or all(site.layout.tells_utterances_apart for site in sites)
-    if not apart:
+    if not apart or config.parameters is not Parameters.lhuc:
         yield from ((speaker,) for speaker in targets)
         return
+    batch_size = config.batch_size
     sizes = GroupSizes.for_device(device_of(network), sites[0].num_units)
     num_frames = {speaker: own.num_frames * network.subsampling for speaker, own in targets.items()}
     yield from groups_of_speakers(num_frames, batch_size * network.subsampling, sizes)
@@ -245,8 +263,7 @@ def _update(
         return {}
     begin = cpu_seconds()
     settings, prior = method.settings, method.prior
-    kind = settings.lhuc.amplitude
-    adapters = [start_at_mean(LhucAdapter.identity(network, sites, kind), prior) for _ in speakers]
+    adapters = [_beginning(network, sites, settings, prior) for _ in speakers]
     learnt = list(speakers.values())
     reports = adapt_group(network, adapters, learnt, settings.adapt, prior=prior, criterion=method.criterion)
     cpu_per_frame = (cpu_seconds() - begin) / max(1, sum(own.num_frames for own in speakers.values()))
@@ -257,7 +274,7 @@ def _update(
         else:
             r = {name: value.detach().cpu().numpy() for name, value in adapter.r.items()}
             num_frames = own.num_frames
-            layouts = {site.name: site.layout.letters for site in sites}
+            layouts = {site.name: site.layout.letters for site in adapter.sites}
             cpu = cpu_per_frame * num_frames
             used = prior.sha256 if prior else None
             outcomes[speaker] = Updated(r, adapter.kind, layouts, report, num_frames, cpu, used)
@@ -273,6 +290,16 @@ def _told_from(
     names = [name for name in targets.pdfs if len(targets.counting(name))]
     places = held_out_utterances(speech, settings.adapt.held_out_share, seed=settings.adapt.seed)
     return replace(outcome, learnt_from=tuple(names), held_out=tuple(names[place] for place in sorted(places)))
+
+
+def _beginning(
+    network: AcousticNetwork, sites: Sequence[Site], settings: AdaptationSettings, prior: ScalePrior | None
+) -> Beginning:
+    """Where a speaker begins to learn: at the network as it is, or where a prior says."""
+    own = parameter_set(settings.adapt, network, sites)
+    if own is not None:
+        return OwnParameters.zeros(network, own)
+    return start_at_mean(LhucAdapter.identity(network, sites, settings.lhuc.amplitude), prior)
 
 
 def _speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork) -> Learnt:

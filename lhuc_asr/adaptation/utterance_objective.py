@@ -190,11 +190,11 @@ class UtteranceObjective:
     def losses(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
         """(S,) mean cross-entropy of each speaker's targets."""
         with torch.no_grad():
-            return self._losses(batch, factors)
+            return self.losses_with_graph(batch, factors)
 
     def losses_and_gradients(self, batch: UtteranceMinibatch, factors: Factors) -> tuple[Tensor, list[Tensor]]:
         """The same with derivatives; none is computed for the network's weights."""
-        return differentiated(lambda leaves: self._losses(batch, leaves), factors)
+        return differentiated(lambda leaves: self.losses_with_graph(batch, leaves), factors)
 
     def multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None = None) -> Tensor:
         """Scale a site's output; hooks call this."""
@@ -207,7 +207,8 @@ class UtteranceObjective:
             return output * factors.index_select(0, self._speaker_B[utterance_of_row]).to(output.dtype)
         return site.layout.scale_rows(output, factors.index_select(0, self._speaker_B))
 
-    def _losses(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
+    def losses_with_graph(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
+        """(S,) the same, to be differentiated where gradients are enabled."""
         self._factors = factors
         losses_N = torch.cat([self._losses_of_targets(part) for part in batch.parts])
         return batch.rows.means(losses_N.index_select(0, batch.order_N))

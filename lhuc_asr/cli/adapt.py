@@ -55,16 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_settings(config: Config, session: AdaptationSession) -> None:
-    num_units = sum(site.num_units for site in session.sites)
     arm = ORACLE_NOTE if config.adapt.supervision.name == "oracle" else ""
     print(
         f"{config.protocol.name.name}, supervision {config.adapt.described()}{arm}; "
-        f"{config.lhuc.amplitude.name} scales of {num_units} units in {len(session.sites)} layers; "
+        f"{_learnt(config, session)}; "
         f"lr {config.adapt.lr:g}, {config.adapt.num_epochs} epochs",
         flush=True,
     )
     if config.adapt.needs_calibration and session.calibration is None:
         print("confidences are word posteriors, not calibrated: lhuc-decode --calibrate fits a calibration", flush=True)
+
+
+def _learnt(config: Config, session: AdaptationSession) -> str:
+    """What is learnt of a speaker, and how much of it there is."""
+    if session.own is None:
+        return f"{config.lhuc.amplitude.name} scales of {session.num_parameters} units in {len(session.sites)} layers"
+    return f"{session.num_parameters} parameters of kind {config.adapt.parameters.name}"
 
 
 class _Report:
@@ -181,8 +187,9 @@ class _Report:
 
     @property
     def _adapted(self) -> str:
-        kind = self.session.settings.adapt.supervision.name
-        return "LHUC" if kind == "one_best" else f"LHUC, {kind} targets"
+        adapt = self.session.settings.adapt
+        kind, learnt = adapt.supervision.name, adapt.parameters.name.replace("lhuc", "LHUC")
+        return learnt if kind == "one_best" else f"{learnt}, {kind} targets"
 
     @property
     def _is_oracle(self) -> bool:
@@ -190,17 +197,17 @@ class _Report:
 
     def _facts(self) -> dict[str, Any]:
         from lhuc_asr.parallel import peak_memory_gb
-        from lhuc_asr.profiles.format import load_profile
 
-        fingerprint = self.session.system.fingerprint
-        profiles = {result.speaker: load_profile(result.profile, fingerprint=fingerprint) for result in self.results}
         return {
             "settings": self.session.settings.plain(),
             "oracle": self._is_oracle,
             "supervision": self.session.settings.adapt.described(),
             "kept": {result.speaker: dict(result.kept) for result in self.results},
-            "model_fingerprint": fingerprint,
-            "profiles": {speaker: profile.sha256 for speaker, profile in profiles.items()},
+            "model_fingerprint": self.session.system.fingerprint,
+            "profiles": {result.speaker: self.session.load(result.speaker).sha256 for result in self.results},
+            "adaptation_seconds": {result.speaker: result.seconds for result in self.results},
+            "update_seconds": {result.speaker: result.update.seconds for result in self.results},
+            "num_parameters": self.session.num_parameters,
             "speed": {stage: speed.real_time_factor for stage, speed in self.session.speed.items()},
             "peak_memory_gb": round(peak_memory_gb(), 2),
             "failed_speakers": self.failed,

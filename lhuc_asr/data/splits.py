@@ -101,6 +101,27 @@ def enrolment_split(
     )
 
 
+def first_utterances(
+    manifest: Manifest, *, num_utterances: int | None = None, seconds: Seconds | None = None
+) -> Manifest:
+    """Every speaker's first utterances, in the order of their ids; all of them where there are not so many.
+
+    Args:
+        manifest: any number of speakers.
+        num_utterances: take this many.
+        seconds: take as many as together last at least this long; without any amount all are taken.
+
+    Raises:
+        ConfigError: both amounts are given, or one cannot work.
+        AudioError: a recording whose length is needed cannot be read.
+    """
+    if num_utterances is None and seconds is None:
+        return manifest
+    count = _counter(num_utterances, seconds, None)
+    chosen = {one.id for own in _by_speaker(manifest).values() for one in own[: count(own)]}
+    return manifest.where(lambda utterance: utterance.id in chosen)
+
+
 def duration(utterance: Utterance) -> Seconds:
     """Length of an utterance; the header of its recording is read where the manifest does not say it.
 

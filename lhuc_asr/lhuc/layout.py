@@ -77,6 +77,10 @@ class Layout:
             factors = factors.reshape(self._spread(factors.shape))
         return output.mul_(factors) if in_place else output * factors
 
+    def shift(self, output: Tensor, biases: Tensor) -> Tensor:
+        """Add to every unit of an output its own number; shapes as for `scale`."""
+        return output + biases.to(output.dtype).reshape(self._spread(biases.shape))
+
     def scale_rows(
         self, output: Tensor, factors: Tensor, num_rows: Sequence[int] | None = None, *, in_place: bool = False
     ) -> Tensor:

@@ -151,6 +151,11 @@ def decode(encoded: Encoded, *, source: str, fingerprint: str | None = None) -> 
 def check_page(page: Mapping[str, Any], source: str, fingerprint: str | None) -> None:
     """Refuse a page that is damaged, of a newer format or another model's, as ``decode`` does."""
     version = page.get("format_version")
+    if "parameters" in page:
+        raise ProfileError(
+            f"{source} is not a profile: it holds {page['parameters']!r} parameters of a speaker, not scales; only "
+            "lhuc-adapt reads it, with the same adapt.parameters"
+        )
     if not isinstance(version, int):
         raise ProfileError(f"{source} is not a profile: it names no format_version")
     if version > FORMAT_VERSION:

@@ -1,0 +1,93 @@
+"""Numbers of a speaker other than scales on disk: safetensors, and a page that says whose they are and of which model.
+
+They are no profiles: a profile is a few kB and can be switched within a batch, these change the network for everything
+that passes through it, and may be as large as it. Only an adaptation run reads them again, to recognise with them and
+not to learn them twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from lhuc_asr.errors import ProfileError
+from lhuc_asr.files import read_json
+from lhuc_asr.profiles.format import Encoded, Profile, profile_path, tensors_path, write_files
+from lhuc_asr.tensors import digest, tensors_from_bytes, tensors_to_bytes
+from lhuc_asr.units import Seconds
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoredParameters:
+    """What was learnt about one speaker, and for which model.
+
+    Attributes:
+        speaker: any id.
+        base_fingerprint: of the only model that these numbers fit.
+        parameters: their kind, a name of `lhuc_asr.adaptation.parameter_config.Parameters`.
+        r: name -> numbers; zeros leave the model as it is.
+        supervision: where the targets came from.
+        seconds: speech that they were learnt from.
+        objective_before: mean cross-entropy per frame on the supervision, at the start.
+        objective_after: the same, at the end.
+        guard: verdict of the test that they do no harm; None means not judged.
+        settings: what they were learnt with.
+    """
+
+    speaker: str
+    base_fingerprint: str
+    parameters: str
+    r: Mapping[str, Tensor]
+    supervision: str
+    seconds: Seconds
+    objective_before: float
+    objective_after: float
+    guard: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what decides how this speaker is recognised."""
+        what = f"{self.speaker}\n{self.base_fingerprint}\n{self.parameters}\n{digest(self.r)}"
+        return hashlib.sha256(what.encode()).hexdigest()
+
+
+Stored: TypeAlias = Profile | StoredParameters
+"""What is kept of a speaker."""
+
+
+def save_parameters(stored: StoredParameters, directory: Path) -> Path:
+    """Write them, or leave what was there before; returns the path of the page."""
+    content = tensors_to_bytes(stored.r)
+    page = {name: value for name, value in vars(stored).items() if name != "r"}
+    page = {"format_version": FORMAT_VERSION, **page, "tensors_sha256": hashlib.sha256(content).hexdigest()}
+    path = profile_path(directory, stored.speaker)
+    write_files(path, Encoded(page, content))
+    return path
+
+
+def load_parameters(path: Path, *, fingerprint: str) -> StoredParameters:
+    """Read them and check that they are whole and belong to this model.
+
+    Raises:
+        ProfileError: a file is missing or damaged, or of another model.
+    """
+    try:
+        page: dict[str, Any] = read_json(path)
+        content = tensors_path(path).read_bytes()
+        expected, version = page.pop("tensors_sha256"), page.pop("format_version")
+        if version != FORMAT_VERSION or hashlib.sha256(content).hexdigest() != expected:
+            raise ProfileError(f"{path} is of another version, or its tensors are not those that it names")
+        found = StoredParameters(**page, r=tensors_from_bytes(content, source=str(path), error=ProfileError))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ProfileError(f"{path} cannot be used: {error}") from error
+    if found.base_fingerprint != fingerprint:
+        raise ProfileError(f"{path} was learnt for model {found.base_fingerprint[:12]}, this is {fingerprint[:12]}")
+    return found
