@@ -14,11 +14,11 @@ from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.guard import GuardConfig
 from lhuc_asr.adaptation.other_words import OtherWords
 from lhuc_asr.adaptation.priors import content_of
-from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
+from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig, SpeakerPlan
 from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.adaptation.update import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
-from lhuc_asr.errors import DataError
+from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.files import sha256
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.system.model_directory import AcousticSystem
@@ -42,6 +42,13 @@ class AdaptationSettings:
     adapt: AdaptConfig
     protocol: ProtocolConfig
     guard: GuardConfig = field(default_factory=GuardConfig)
+
+    def __post_init__(self) -> None:
+        if self.protocol.name is not Protocol.online:
+            return
+        for name, given in (("guard", self.guard.enabled), ("adapt.held_out_share", self.adapt.held_out_share > 0)):
+            if given:
+                raise ConfigError(f"{name} judges a speaker's whole speech; leave it out with protocol=online")
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -102,6 +109,8 @@ def speaker_keys(
     learnt = [search, to_plain(settings.lhuc), adapt, _part(speech, plan.adaptation), words]
     if settings.adapt.needs_calibration:
         learnt.append(to_plain(calibration or Calibration()))
+    if settings.protocol.name is Protocol.online:
+        learnt.append(["online", settings.protocol.forgetting, sorted(plan.resets)])
     if settings.guard.enabled:
         learnt.append(to_plain(settings.guard))
     learnt += criterion.identity() if criterion else []

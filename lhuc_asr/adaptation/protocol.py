@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
-from lhuc_asr.data.manifest import Manifest
+from lhuc_asr.data.manifest import Manifest, Utterance
 from lhuc_asr.data.splits import enrolment_split, first_utterances
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.units import Seconds
 
 
 class Protocol(Enum):
-    """``two_pass`` adapts on the speech that it scores, as the paper does; ``enrolment`` keeps the two apart."""
+    """What is learnt from, and what is scored.
+
+    Attributes:
+        two_pass: the speech that is scored is learnt from, as in the paper.
+        enrolment: the two are kept apart.
+        online: every utterance is recognised and scored with what was learnt from those before it, then learnt from.
+    """
 
     two_pass = "two_pass"
     enrolment = "enrolment"
+    online = "online"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,6 +39,10 @@ class ProtocolConfig:
         num_utterances: learn from that many utterances of each speaker, the first by id.
         seconds: learn from the first utterances until they hold that much audio.
         fraction: learn from that share of each speaker's utterances; enrolment without any amount takes one half.
+        forgetting: online; share of what was learnt that is forgotten before each utterance is learnt from.
+        reset_every: online; give up what was learnt after so many utterances.
+        reset_gap: online; give it up where so many seconds lie between two utterances of one recording, as when
+            somebody else has sat down. Between recordings nobody knows the time, so nothing is reset there.
     """
 
     name: Protocol = Protocol.two_pass
@@ -36,6 +50,9 @@ class ProtocolConfig:
     num_utterances: int | None = None
     seconds: float | None = None
     fraction: float | None = None
+    forgetting: float = 0.0
+    reset_every: int | None = None
+    reset_gap: float | None = None
 
     def __post_init__(self) -> None:
         given = {
@@ -47,8 +64,10 @@ class ProtocolConfig:
             raise ConfigError(f"give one of protocol.num_utterances, .seconds, .fraction, not {len(given)}: {given}")
         if self.scored is not None:
             self._check_scored()
-        if given and self.name is Protocol.two_pass:
-            raise ConfigError(f"protocol.{next(iter(given))} is for protocol=enrolment; two_pass takes all utterances")
+        if given and self.name is not Protocol.enrolment:
+            raise ConfigError(
+                f"protocol.{next(iter(given))} is for protocol=enrolment; {self.name.name} takes all utterances"
+            )
         for name, value in given.items():
             if value <= 0:
                 raise ConfigError(f"protocol.{name} must be positive, got {value}")
@@ -56,10 +75,11 @@ class ProtocolConfig:
             raise ConfigError(
                 f"protocol.fraction must be below 1 so that something is left to score, got {self.fraction}"
             )
+        self._check_online()
 
     def _check_scored(self) -> None:
-        if self.name is Protocol.two_pass:
-            raise ConfigError("protocol.scored is for protocol=enrolment; two_pass scores all utterances")
+        if self.name is not Protocol.enrolment:
+            raise ConfigError(f"protocol.scored is for protocol=enrolment; {self.name.name} scores all utterances")
         assert self.scored is not None
         if not 0 < self.scored < 1:
             raise ConfigError(f"protocol.scored must be above 0 and below 1, got {self.scored}")
@@ -69,6 +89,18 @@ class ProtocolConfig:
                 "with .num_utterances, or alone to learn from all of the rest"
             )
 
+    def _check_online(self) -> None:
+        given = {"forgetting": self.forgetting, "reset_every": self.reset_every, "reset_gap": self.reset_gap}
+        named = [name for name, value in given.items() if value]
+        if named and self.name is not Protocol.online:
+            raise ConfigError(f"protocol.{named[0]} is for protocol=online, not {self.name.name}")
+        if not 0 <= self.forgetting <= 1:
+            raise ConfigError(f"protocol.forgetting must be from 0 to 1, got {self.forgetting}")
+        if self.reset_every is not None and self.reset_every < 1:
+            raise ConfigError(f"protocol.reset_every must be at least 1, got {self.reset_every}")
+        if self.reset_gap is not None and not self.reset_gap > 0:
+            raise ConfigError(f"protocol.reset_gap must be positive, got {self.reset_gap}")
+
     @property
     def enrolment_fraction(self) -> float | None:
         """The share to learn from: one half where no other amount is given."""
@@ -77,17 +109,19 @@ class ProtocolConfig:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerPlan:
-    """One speaker's utterances, in the order of their ids.
+    """One speaker's utterances, in the order of their ids; online as they were said, recording by recording.
 
     Attributes:
         speaker: who.
         adaptation: ids to learn from.
-        evaluation: ids to recognise again; the same ones in ``two_pass``.
+        evaluation: ids to recognise again; the same ones in ``two_pass`` and ``online``.
+        resets: of ``online``: ids before which everything that was learnt is given up.
     """
 
     speaker: str
     adaptation: tuple[str, ...]
     evaluation: tuple[str, ...]
+    resets: frozenset[str] = frozenset()
 
     @property
     def utterances(self) -> tuple[str, ...]:
@@ -109,6 +143,10 @@ def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> Sp
     """
     if config.name is Protocol.two_pass:
         return SpeakerPlan(speaker, _ids(manifest), _ids(manifest))
+    if config.name is Protocol.online:
+        spoken = sorted(manifest, key=lambda utterance: (utterance.recording.id, utterance.start, utterance.id))
+        order = tuple(utterance.id for utterance in spoken)
+        return SpeakerPlan(speaker, order, order, frozenset(_resets(spoken, config)))
     if config.scored is not None:
         split = enrolment_split(manifest, fraction=1 - config.scored)
         first = first_utterances(split.adaptation, num_utterances=config.num_utterances, seconds=config.seconds)
@@ -117,6 +155,24 @@ def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> Sp
         manifest, num_utterances=config.num_utterances, seconds=config.seconds, fraction=config.enrolment_fraction
     )
     return SpeakerPlan(speaker, _ids(split.adaptation), _ids(split.evaluation))
+
+
+def _resets(spoken: Sequence[Utterance], config: ProtocolConfig) -> Iterator[str]:
+    """Utterances that begin anew; never the first, where nothing has been learnt."""
+    since = 0
+    for before, utterance in pairwise(spoken):
+        since += 1
+        gap = _gap(before, utterance)
+        if since == config.reset_every or (config.reset_gap is not None and gap >= config.reset_gap):
+            since = 0
+            yield utterance.id
+
+
+def _gap(before: Utterance, utterance: Utterance) -> Seconds:
+    """Seconds between two utterances of one recording; 0 where they are not of one, or the end is not known."""
+    if before.recording.id != utterance.recording.id or before.end is None:
+        return 0.0
+    return utterance.start - before.end
 
 
 def _ids(manifest: Manifest) -> tuple[str, ...]:

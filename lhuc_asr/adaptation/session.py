@@ -11,30 +11,32 @@ DIRECTORY/status/<speaker>.json     what became of the speaker
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from lhuc_asr.adaptation.criterion import AdaptCriterion, criterion_of
 from lhuc_asr.adaptation.guarding import Guard
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
-from lhuc_asr.adaptation.other_words import OtherWords, Taught, align_other_words, words_from
+from lhuc_asr.adaptation.lower_part import device_of
+from lhuc_asr.adaptation.online import OnlineAdaptation
+from lhuc_asr.adaptation.other_words import OtherWords, words_from
 from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
 from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set, prove_numbers_act
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
 from lhuc_asr.adaptation.priors import prior_of
-from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
+from lhuc_asr.adaptation.protocol import Protocol, SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
 from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters, load_parameters, save_parameters
-from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references, require_speech
+from lhuc_asr.adaptation.supervision import SpeakerTargets, require_speech
 from lhuc_asr.adaptation.target_config import Supervision
-from lhuc_asr.adaptation.target_making import TargetMaker
+from lhuc_asr.adaptation.target_source import TargetSource
 from lhuc_asr.adaptation.updating import Updated, report_of, update_speakers
 from lhuc_asr.data.manifest import Manifest, Utterance
 from lhuc_asr.decoding.calibration import Calibration
-from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import DataError, LhucError, ProfileError, SpeakerError
@@ -190,6 +192,9 @@ class AdaptationSession:
         self, todo: list[_Speaker], manifest: Manifest, feats: Feats, *, second_pass: bool
     ) -> Iterator[SpeakerResult | SpeakerFailure]:
         first = self._recognise(todo, feats)
+        if self._is_online:
+            yield from self._adapt_online(todo, first, manifest, feats, second_pass=second_pass)
+            return
         adapted: dict[str, Stored] = {}
         for speaker, outcome in self._update(todo, first, manifest, feats):
             if isinstance(outcome, str):
@@ -247,7 +252,7 @@ class AdaptationSession:
 
     def _recognise(self, todo: list[_Speaker], feats: Feats) -> dict[str, SpeakerPass]:
         """First passes, those that are stored read and the others made and stored."""
-        lattices = self.settings.adapt.needs_lattices
+        lattices = self.settings.adapt.needs_lattices and not self._is_online
         stored = {s.name: self._first_passes.get(s.name, s.keys.first_pass, with_lattices=lattices) for s in todo}
         first = {name: known for name, known in stored.items() if known is not None}
         missing = {s.name: s for s in todo if s.name not in first}
@@ -278,7 +283,8 @@ class AdaptationSession:
             else:
                 missing[speaker.name] = speaker
         targets: dict[str, SpeakerTargets] = {}
-        for name, found in self._targets(missing.values(), first, manifest, feats):
+        plans = [speaker.plan for speaker in missing.values()]
+        for name, found in self._source(manifest, feats).of_speakers(plans, first, self._first_passes):
             try:
                 if isinstance(found, SpeakerError):
                     raise found
@@ -288,37 +294,19 @@ class AdaptationSession:
                 yield missing[name], str(error)
         for name, outcome in self._guarded(self._learn(targets, feats), first, feats):
             speaker = missing[name]
-            yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome, targets[name])
+            yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome, targets[name].kept())
 
-    def _targets(
-        self, speakers: Iterable[_Speaker], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
-    ) -> Iterator[tuple[str, SpeakerTargets | SpeakerError]]:
-        plans = [speaker.plan for speaker in speakers]
-        taught = self._taught(plans, first, feats)
-        make = TargetMaker(self.system, self.settings.adapt, feats, self.calibration, taught, self.criterion)
-        if self.settings.adapt.supervision is Supervision.oracle:
-            aligned = align_references(self.system, plans, manifest.transcripts, feats, num_jobs=self.num_jobs)
-            yield from ((name, make.with_kl(targets)) for name, targets in aligned)
-            return
-
-        def made(plan: SpeakerPlan) -> tuple[str, SpeakerTargets | SpeakerError]:
-            try:
-                return plan.speaker, make(plan, first[plan.speaker], self._lattices(plan.speaker))
-            except SpeakerError as error:
-                return plan.speaker, error
-
-        num_jobs = self.num_jobs if self.settings.adapt.needs_lattices else 1
-        yield from track(map_in_processes(made, plans, num_jobs=num_jobs), "targets", total=len(plans), unit="speaker")
-
-    def _taught(self, plans: Sequence[SpeakerPlan], first: Mapping[str, SpeakerPass], feats: Feats) -> Taught | None:
-        """Another system's words, aligned, where targets come from them."""
-        if self.others is None:
-            return None
-        return align_other_words(self.system, self.others, plans, first, feats, num_jobs=self.num_jobs)
-
-    def _lattices(self, speaker: str) -> Mapping[str, Lattice]:
-        """Of the first pass, where something is made of them."""
-        return self._first_passes.lattices(speaker) if self.settings.adapt.needs_lattices else {}
+    def _source(self, manifest: Manifest, feats: Feats) -> TargetSource:
+        return TargetSource(
+            self.system,
+            self.settings.adapt,
+            feats,
+            manifest.transcripts,
+            self.num_jobs,
+            calibration=self.calibration,
+            others=self.others,
+            criterion=self.criterion,
+        )
 
     def _learn(self, targets: Mapping[str, SpeakerTargets], feats: Feats) -> Iterator[tuple[str, Updated | str]]:
         if not targets:
@@ -357,15 +345,46 @@ class AdaptationSession:
             guard = Guard(self.system, self._search, config, feats, self.num_jobs, meter, self.prior, self.own)
             yield from guard(learnt, first)
 
-    def _keep(self, speaker: _Speaker, updated: Updated, targets: SpeakerTargets) -> Stored:
-        stored = replace(updated, num_frames=targets.num_kept_frames).stored(
+    def _adapt_online(
+        self,
+        todo: Sequence[_Speaker],
+        first: Mapping[str, SpeakerPass],
+        manifest: Manifest,
+        feats: Feats,
+        *,
+        second_pass: bool,
+    ) -> Iterator[SpeakerResult | SpeakerFailure]:
+        """Speakers side by side, each utterance by utterance; their second pass is what was recognised on the way."""
+        plans = [speaker.plan for speaker in todo]
+        make = self._source(manifest, feats).maker(plans, first)
+        adapt = OnlineAdaptation(
+            self.system, self.sites, self.settings, self._search, make, feats, self.prior, self.criterion
+        )
+        learning, search = self._meter("update"), self._meter("second_pass")
+        num_jobs = self.num_jobs if device_of(self.system.network).type == "cpu" else 1
+        runs = track(map_in_processes(adapt, plans, num_jobs=num_jobs), "online", total=len(plans), unit="speaker")
+        for speaker, run in zip(todo, runs, strict=True):
+            if isinstance(run, str):
+                words = first[speaker.name].of(speaker.plan.evaluation)
+                yield SpeakerFailure(speaker=speaker.name, reason=run, plan=speaker.plan, first_pass=words)
+                continue
+            num_frames = sum(len(own.transition_ids) for own in run.recognised.hypotheses.values())
+            search.add(num_frames=num_frames, cpu=run.search, frame_shift_ms=self._shift)
+            learning.add(num_frames=num_frames, cpu=run.updated.cpu, frame_shift_ms=self._shift)
+            self._second_passes.put(speaker.name, speaker.keys.second_pass, run.recognised)
+            profile = self._keep(speaker, run.updated, run.kept, online=[step.plain() for step in run.steps])
+            yield self._result(speaker, profile, first[speaker.name], run.recognised if second_pass else None)
+
+    def _keep(self, speaker: _Speaker, updated: Updated, kept: Mapping[str, float], **more: Any) -> Stored:
+        stored = replace(updated, num_frames=int(kept["num_kept_frames"])).stored(
             speaker.name,
             base_fingerprint=self.system.fingerprint,
             settings={
                 **self.settings.plain(),
                 "key": speaker.keys.update,
                 "utterances": list(speaker.plan.adaptation),
-                "kept": targets.kept(),
+                "kept": dict(kept),
+                **more,
             },
             frame_shift_ms=self._shift,
         )
@@ -458,6 +477,10 @@ class AdaptationSession:
     def _shift(self) -> float:
         """Milliseconds from one output of the network to the next, in which paths and targets count."""
         return self.system.output_shift_ms
+
+    @property
+    def _is_online(self) -> bool:
+        return self.settings.protocol.name is Protocol.online
 
     @property
     def _profiles(self) -> Path:

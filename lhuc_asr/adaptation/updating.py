@@ -238,7 +238,7 @@ def _update_group(
     able: dict[str, Learnt] = {}
     for speaker in group:
         try:
-            able[speaker] = _speech_of(targets[speaker], feats, network)
+            able[speaker] = speech_of(targets[speaker], feats, network)
         except _FAILURES as error:
             outcomes[speaker] = _reason(speaker, error)
     try:
@@ -263,7 +263,7 @@ def _update(
         return {}
     begin = cpu_seconds()
     settings, prior = method.settings, method.prior
-    adapters = [_beginning(network, sites, settings, prior) for _ in speakers]
+    adapters = [beginning(network, sites, settings, prior) for _ in speakers]
     learnt = list(speakers.values())
     reports = adapt_group(network, adapters, learnt, settings.adapt, prior=prior, criterion=method.criterion)
     cpu_per_frame = (cpu_seconds() - begin) / max(1, sum(own.num_frames for own in speakers.values()))
@@ -292,7 +292,7 @@ def _told_from(
     return replace(outcome, learnt_from=tuple(names), held_out=tuple(names[place] for place in sorted(places)))
 
 
-def _beginning(
+def beginning(
     network: AcousticNetwork, sites: Sequence[Site], settings: AdaptationSettings, prior: ScalePrior | None
 ) -> Beginning:
     """Where a speaker begins to learn: at the network as it is, or where a prior says."""
@@ -302,7 +302,7 @@ def _beginning(
     return start_at_mean(LhucAdapter.identity(network, sites, settings.lhuc.amplitude), prior)
 
 
-def _speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork) -> Learnt:
+def speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork) -> Learnt:
     """What a speaker learns from, in the way that suits the network."""
     require_lengths(targets.pdfs, feats, network)
     if not network.learns_from_frames:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
     from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.decoding.speed import DecodingSpeed
     from lhuc_asr.scoring.wer import Score
     from lhuc_asr.system.corpus import UsableSpeech
 
@@ -216,12 +217,18 @@ class _Report:
 
     def _print_end(self) -> None:
         for stage, speed in self.session.speed.items():
-            text = str(speed) if stage != "update" else f"real-time factor {speed.real_time_factor:.4f}"
+            text = str(speed) if stage != "update" else self._update_text(speed)
             print(f"{stage.replace('_', ' ')}: {text}")
         if self.failed:
             print(f"{len(self.failed)} of {len(self.manifest.speakers)} speakers failed:")
             for speaker, reason in self.failed.items():
                 print(f"  {speaker}: {reason}")
+
+    def _update_text(self, speed: DecodingSpeed) -> str:
+        """Online, recognition goes on meanwhile: what updates cost there is told in seconds of one core."""
+        if self.session.settings.protocol.name.name == "online":
+            return f"{speed.cpu_real_time_factor:.4f} s of one core per second of speech"
+        return f"real-time factor {speed.real_time_factor:.4f}"
 
 
 def _joined(passes: Iterable[Mapping[str, Hypothesis]]) -> dict[str, Hypothesis]:

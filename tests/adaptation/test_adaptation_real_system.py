@@ -110,11 +110,12 @@ def test_a_strange_speaker_is_understood_better(directory, tmp_path, protocol, s
     system = load_system(directory)
     manifest, feats = data(system.hmm)
     settings = AdaptationSettings(
-        lhuc=LhucConfig(), adapt=learning_from(supervision), protocol=ProtocolConfig(name=protocol)
+        lhuc=LhucConfig(), adapt=learning_from(supervision, min_seconds=0.1), protocol=ProtocolConfig(name=protocol)
     )
     session = AdaptationSession(system, settings, tmp_path, num_jobs=2)
     plain, strange = session.run(manifest, feats)
-    assert num_right(strange.second_pass, manifest) > num_right(strange.first_pass, manifest)
+    least = num_right(strange.first_pass, manifest) + (protocol is not Protocol.online)  # its first words are no better
+    assert num_right(strange.second_pass, manifest) >= least
     assert num_right(plain.second_pass, manifest) > 0.9 * 4 * len(plain.plan.evaluation)
     assert strange.update.objective_after < strange.update.objective_before
     assert load_system(directory).fingerprint == system.fingerprint

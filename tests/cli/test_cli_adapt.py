@@ -165,6 +165,18 @@ def test_the_oracle_arm_is_marked_everywhere(world: TinyWorld, tmp_path: Path, r
     assert json.loads((tmp_path / "profiles" / "eve.json").read_text())["settings"]["adapt"]["supervision"] == "oracle"
 
 
+def test_speakers_are_followed_utterance_by_utterance(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    arguments = ("--speaker", "eve", "protocol=online", "adapt.num_epochs=1", "adapt.min_seconds=0.1")
+    code, out, _ = run(main, world.command(tmp_path, *arguments, "protocol.forgetting=0.1"))
+    assert code == 0
+    assert out.startswith("online, supervision one_best; ") and " s of one core per second of speech" in out
+    assert words_of(tmp_path / "si").keys() == words_of(tmp_path / "adapted").keys()
+    steps = json.loads((tmp_path / "profiles" / "eve.json").read_text())["settings"]["online"]
+    assert [step["utterance"] for step in steps] == sorted(words_of(tmp_path / "adapted"))
+    code, _, err = run(main, world.command(tmp_path, "--speaker", "eve", "protocol=online", "guard=decoded"))
+    assert code == 2 and "leave it out with protocol=online" in err
+
+
 def test_one_layer_can_be_chosen(world: TinyWorld, tmp_path: Path, run: Run) -> None:
     code, out, _ = run(main, world.command(tmp_path, "--speaker", "eve", "lhuc.layers=[2]", "--no-second-pass"))
     assert code == 0
