@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from lhuc_asr.lhuc.scale_table import RowGradients
 
@@ -78,23 +79,30 @@ class RowAdam:
     Source: Kingma & Ba 2015 (arXiv:1412.6980), algorithm 1.
     """
 
-    _EPSILON = 1e-8
-
     def __init__(self, table: Tensor, *, beta1: float = 0.9, beta2: float = 0.999) -> None:
         self.beta1, self.beta2 = beta1, beta2
         self._mean, self._square = torch.zeros_like(table), torch.zeros_like(table)
-        self._num_steps = table.new_zeros(len(table), 1)
+        self._num_steps = table.new_zeros(len(table))
 
     def step(self, table: Tensor, found: RowGradients, lr: float) -> None:
-        """Go down the mean gradient, in units of its size."""
-        rows, gradients_UD = found.rows, found.gradients
-        num_steps_U1 = self._num_steps[rows] + 1
-        mean_UD = self._mean[rows].lerp_(gradients_UD, 1 - self.beta1)
-        square_UD = self._square[rows].mul_(self.beta2).addcmul_(gradients_UD, gradients_UD, value=1 - self.beta2)
-        for memory, value in ((self._num_steps, num_steps_U1), (self._mean, mean_UD), (self._square, square_UD)):
-            memory[rows] = value
-        size_UD = square_UD.div_(1 - self.beta2**num_steps_U1).sqrt_().add_(self._EPSILON)
-        table.index_add_(0, rows, mean_UD.div_(1 - self.beta1**num_steps_U1).div_(size_UD), alpha=-lr)
+        """Go down the mean gradient, in units of its size; to torch every row is a parameter of its own."""
+        rows = found.rows.tolist()
+        adam(
+            [table[row] for row in rows],
+            list(found.gradients),
+            [self._mean[row] for row in rows],
+            [self._square[row] for row in rows],
+            [],
+            [self._num_steps[row] for row in rows],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            lr=lr,
+            weight_decay=0.0,
+            eps=1e-8,
+        )
 
     def memory(self) -> dict[str, Tensor]:
         """Mean, mean square, and number of steps of every row."""

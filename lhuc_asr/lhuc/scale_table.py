@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_r
@@ -143,9 +143,11 @@ class ScaleTable:
     def _multiply(self, site: Site, output: Tensor, utterance_of_row: Tensor | None) -> Tensor:
         minibatch = self._minibatch or self._independent()
         factors = minibatch.factors[site.name]
+        if len(factors) == 1 and utterance_of_row is None:
+            return site.layout.scale(output, factors[0])
         if len(factors) == 1:
-            return site.layout.scale(output, factors[0]) if utterance_of_row is None else output * factors[0]
-        factors_B = functional.embedding(minibatch.place, factors.flatten(1)).unflatten(1, site.units)  # type: ignore[no-untyped-call]
+            return output * factors[0].to(output.dtype)
+        factors_B = _of_examples(factors, minibatch.place, output.dtype)
         if utterance_of_row is not None:
             return scale_ragged(site, output, factors_B, utterance_of_row)
         return site.layout.scale_rows(output, factors_B)
@@ -153,6 +155,31 @@ class ScaleTable:
     def _independent(self) -> _Minibatch:
         r_1D = self.r[:1].to(self._device)
         return _Minibatch(self._factors(r_1D), torch.zeros(1, dtype=torch.int64, device=self._device))
+
+
+def _of_examples(factors: Tensor, place: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, H) or (B, C, F) factors of the examples, in the precision in which they will be used."""
+    gathered_BH: Tensor = _Gather.apply(factors.flatten(1), place, dtype)  # type: ignore[no-untyped-call]
+    return gathered_BH.view(-1, *factors.shape[1:])
+
+
+class _Gather(torch.autograd.Function):
+    """Rows by number, in another precision; derivatives by a row that many examples have are summed in its own."""
+
+    @staticmethod
+    def forward(context: Any, factors_UH: Tensor, place: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, H)."""
+        context.save_for_backward(place)
+        context.num_rows, context.dtype = len(factors_UH), factors_UH.dtype
+        return factors_UH.to(dtype).index_select(0, place)
+
+    @staticmethod
+    def backward(context: Any, gradients_BH: Tensor) -> tuple[Tensor, None, None]:
+        """(U, H)."""
+        (place,) = context.saved_tensors
+        gradients_BH = gradients_BH.to(context.dtype)
+        sums_UH = gradients_BH.new_zeros(context.num_rows, gradients_BH.shape[1])
+        return sums_UH.index_add_(0, place, gradients_BH), None, None
 
 
 def _by_example(site: Site) -> Site:
