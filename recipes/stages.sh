@@ -20,7 +20,7 @@
 
 set -euo pipefail
 
-recipe=$(cd "$(dirname "$0")" && pwd)
+recipe=$(cd "$(dirname "$0")" && pwd) script=$(basename "$0")
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 overrides=()
 first_stage=0 last_stage=999 out=$recipe
@@ -33,7 +33,7 @@ fail() {
   exit 2
 }
 
-list_stages() { sed -nE 's/^ *if stage ([0-9]+) ([a-z_-]+).*/\1 \2/p' "$recipe/run.sh"; }
+list_stages() { sed -nE 's/^ *if stage ([0-9]+) ([a-z_-]+).*/\1 \2/p' "$recipe/$script"; }
 
 stage_number() { # a stage's number, from its number or its name
   local found
@@ -43,7 +43,7 @@ stage_number() { # a stage's number, from its number or its name
 }
 
 show_help() {
-  sed -nE '2,/^[^#]/s/^# ?//p' "$recipe/run.sh"
+  sed -nE '2,/^[^#]/s/^# ?//p' "$recipe/$script"
   echo "options: --stage N|NAME  --stop-stage N|NAME  --out DIR  $(for name in $1; do printf -- '--%s VALUE  ' "$name"; done)key=value ..."
   echo "stages:  $(list_stages | paste -sd, | sed 's/,/, /g')"
 }

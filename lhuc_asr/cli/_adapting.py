@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lhuc_asr.cli._speech import add_speech
+from lhuc_asr.cli._speech import add_speech, add_transforms
 
 if TYPE_CHECKING:
     from lhuc_asr.data.manifest import Manifest
@@ -19,6 +19,7 @@ ORACLE_NOTE = " (research: the targets are the aligned references)"
 def add_adapting(parser: argparse.ArgumentParser, *, data: str, out: str) -> None:
     """Add the flags of both commands; ``data`` and ``out`` are what the help says of those two."""
     add_speech(parser, data=data, out=out, keep_going="use a speaker's good utterances where others are bad")
+    add_transforms(parser)
     parser.add_argument("--first-pass", metavar="DIR", type=Path, help="keep first passes here, to share between runs")
 
 

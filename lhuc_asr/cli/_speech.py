@@ -15,6 +15,7 @@ A command reads::
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from lhuc_asr.cli._common import UsageError
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
+    from lhuc_asr.features.fmllr import SpeakerTransforms
     from lhuc_asr.system.corpus import UsableSpeech
     from lhuc_asr.system.model_directory import AcousticSystem
 
@@ -44,6 +46,52 @@ def add_speech(parser: argparse.ArgumentParser, *, data: str, out: str, keep_goi
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help=out)
     parser.add_argument("--keep-going", action="store_true", help=keep_going)
     add_allow_commands(parser)
+
+
+def add_transforms(parser: argparse.ArgumentParser) -> None:
+    """Add ``--transforms`` and ``--no-transforms``, for models that learnt from transformed features."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--transforms", metavar="DIR", type=Path, help="speakers' transforms of lhuc-fmllr, for a model trained on such"
+    )
+    choice.add_argument(
+        "--no-transforms",
+        action="store_true",
+        help="research: give features as they are to a model that was trained on transformed ones",
+    )
+
+
+def known_transforms(args: argparse.Namespace, system: AcousticSystem) -> SpeakerTransforms | None:
+    """The transforms through which the model shall see the features; None for features as they are.
+
+    Raises:
+        UsageError: the model wants transforms and there are none, or the other way round.
+        DataError: they cannot be read, or are of another model.
+    """
+    from lhuc_asr.features.fmllr import SpeakerTransforms
+    from lhuc_asr.system.transforming import require_own
+
+    if system.wants_transforms and args.transforms is None and not args.no_transforms:
+        raise UsageError(
+            f"the model '{args.model}' was trained on features that were transformed for each speaker: give "
+            "--transforms DIR of lhuc-fmllr, or --no-transforms to see what features as they are do to it"
+        )
+    if not system.wants_transforms and (args.transforms is not None or args.no_transforms):
+        raise UsageError(
+            f"the model '{args.model}' was trained on features as they are: leave out --transforms and --no-transforms"
+        )
+    if args.transforms is None:
+        return None
+    transforms = SpeakerTransforms.load(args.transforms)
+    require_own(system, transforms)
+    return transforms
+
+
+def transforms_sha256(args: argparse.Namespace) -> str | None:
+    """Of the transforms that were given, for the page of the run."""
+    from lhuc_asr.features.fmllr import SpeakerTransforms
+
+    return None if args.transforms is None else SpeakerTransforms.load(args.transforms).sha256
 
 
 def add_allow_commands(parser: argparse.ArgumentParser) -> None:
@@ -81,12 +129,42 @@ def usable_speech(args: argparse.Namespace, manifest: Manifest, system: Acoustic
 
     Raises:
         AudioError, DataError: no utterance is usable.
+        UsageError: as `known_transforms` does.
     """
+    transforms = known_transforms(args, system)
+    speech = untransformed_speech(args, manifest, system, config)
+    return speech if transforms is None else replace(speech, feats=speech.feats.seen_through(transforms))
+
+
+def untransformed_speech(
+    args: argparse.Namespace, manifest: Manifest, system: AcousticSystem, config: Config
+) -> UsableSpeech:
+    """`usable_speech` whose features are as they are, whatever the model was trained on."""
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.system.corpus import usable_feats
 
     write_provenance(args.out, config, args.overrides)
     return usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
+
+
+def refuse_unusable(args: argparse.Namespace, speech: UsableSpeech) -> None:
+    """Bad audio is a mistake, unless ``--keep-going`` leaves it out, which is told.
+
+    Raises:
+        AudioError: some utterances cannot be used.
+    """
+    from lhuc_asr.errors import AudioError
+
+    reasons = list(speech.unusable.values())
+    if reasons and not args.keep_going:
+        total = len(reasons) + len(speech.manifest)
+        raise AudioError(
+            f"{len(reasons)} of {total} utterances cannot be used (--keep-going leaves them out): "
+            + "; ".join(reasons[:3])
+            + ("; ..." if reasons[3:] else "")
+        )
+    for reason in reasons:
+        print(f"left out: {reason}")
 
 
 def _listed(path: Path | None) -> list[str]:

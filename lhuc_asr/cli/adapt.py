@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._model import open_model
-from lhuc_asr.cli._speech import chosen_speech, usable_speech
+from lhuc_asr.cli._speech import chosen_speech, transforms_sha256, usable_speech
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
@@ -205,6 +205,7 @@ class _Report:
             "supervision": self.session.settings.adapt.described(),
             "kept": {result.speaker: dict(result.kept) for result in self.results},
             "model_fingerprint": self.session.system.fingerprint,
+            "transforms": transforms_sha256(self.args),
             "profiles": {result.speaker: self.session.load(result.speaker).sha256 for result in self.results},
             "adaptation_seconds": {result.speaker: result.seconds for result in self.results},
             "update_seconds": {result.speaker: result.update.seconds for result in self.results},

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._lattices import LatticeUse, add_lattice_flags, fit_calibration, lattice_use
 from lhuc_asr.cli._model import open_model
-from lhuc_asr.cli._speech import add_speech, chosen_speech, usable_speech
+from lhuc_asr.cli._speech import (
+    add_speech,
+    add_transforms,
+    chosen_speech,
+    refuse_unusable,
+    transforms_sha256,
+    usable_speech,
+)
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.known_profiles import KnownProfiles
@@ -48,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="a gate of lhuc-condition, which hears every utterance; speakers with a profile are left to it",
     )
+    add_transforms(parser)
     add_lattice_flags(parser)
     add_overrides(parser, such_as="decoding.beam=16, decoding=fast or decoding.hypothesis=mbr")
     return parser
@@ -65,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     use = lattice_use(args, system)
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
-    _check_usable(args, speech)
+    refuse_unusable(args, speech)
     adapted = _adapted(system, known, conditioner, speech, config)
     found = _recognise(args, system, adapted, speech, use, config)
     hypotheses = fit_calibration(use, system, speech, found).hypotheses if args.calibrate else found.hypotheses
@@ -163,21 +171,6 @@ def _heard(conditioner: Conditioner | None, config: Config) -> dict[str, Any]:
     return {"conditioned": {"gate": conditioner.sha256, "hearing": config.condition.hearing.name}}
 
 
-def _check_usable(args: argparse.Namespace, speech: UsableSpeech) -> None:
-    from lhuc_asr.errors import AudioError
-
-    reasons = list(speech.unusable.values())
-    if reasons and not args.keep_going:
-        total = len(reasons) + len(speech.manifest)
-        raise AudioError(
-            f"{len(reasons)} of {total} utterances cannot be used (--keep-going leaves them out): "
-            + "; ".join(reasons[:3])
-            + ("; ..." if reasons[3:] else "")
-        )
-    for reason in reasons:
-        print(f"left out: {reason}")
-
-
 def _report(
     args: argparse.Namespace,
     system: AcousticSystem,
@@ -196,6 +189,7 @@ def _report(
     page = {
         "model_fingerprint": system.fingerprint,
         **used,
+        "transforms": transforms_sha256(args),
         "decoding": to_plain(system.decoding),
         **use.page(),
         "failed_utterances": {**speech.unusable, **found.failed},

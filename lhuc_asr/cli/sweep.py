@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._model import load_model, settings_of
-from lhuc_asr.cli._speech import chosen_speech, usable_speech
+from lhuc_asr.cli._speech import chosen_speech, transforms_sha256, usable_speech
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
@@ -88,7 +88,9 @@ class _Sweep:
         from lhuc_asr.adaptation.keys import search_key
 
         said = "\n".join(sorted(f"{one.speaker}\t{one.id}\t{one.transcript}" for one in self.manifest))
-        return {"model": search_key(self.system), "speech": hashlib.sha256(said.encode()).hexdigest()}
+        source = {"model": search_key(self.system), "speech": hashlib.sha256(said.encode()).hexdigest()}
+        transforms = transforms_sha256(self.args)
+        return source if transforms is None else {**source, "transforms": transforms}
 
     def run(self, speech: UsableSpeech) -> int:
         """Adapt at every point; the exit code says whether somebody failed at any of them."""

@@ -115,10 +115,11 @@ def _tune(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, confi
     from lhuc_asr.files import read_json, sha256, write_json
     from lhuc_asr.scoring.wer import score
     from lhuc_asr.system.build import note_costs
-    from lhuc_asr.system.corpus import corpus_feats, source_key
+    from lhuc_asr.system.corpus import source_key
     from lhuc_asr.system.recognise import tune_decoding
     from lhuc_asr.system.settings import from_plain, to_plain
     from lhuc_asr.system.stage import run_once
+    from lhuc_asr.system.transforming import seen_feats
 
     work = args.out / "work"
     page = work / "tuning" / "best.json"
@@ -127,8 +128,8 @@ def _tune(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, confi
         return score(dev.transcripts, texts, dev.speaker_of).total.wer
 
     def make(_: Path) -> None:
-        feats = corpus_feats(dev, system.features, work / "dev_features", num_jobs=config.runtime.jobs)
         untuned = system.searching_with(config.decoding)
+        feats = seen_feats(untuned, dev, config.fmllr, work, name="dev", num_jobs=config.runtime.jobs)
         report = tune_decoding(untuned, feats, error_rate, config.tuning, num_jobs=config.runtime.jobs)
         write_json(page, {"decoding": to_plain(report.best), "table": str(report).splitlines()})
 
@@ -148,17 +149,17 @@ def _calibrate(system: AcousticSystem, dev: Manifest, args: argparse.Namespace, 
     from lhuc_asr.scoring.report import calibration_json
     from lhuc_asr.system.build import note_costs
     from lhuc_asr.system.calibrated import ModelCalibration, calibration_path, speech_key, write_calibration
-    from lhuc_asr.system.corpus import corpus_feats
     from lhuc_asr.system.recognise import recognise_with_posteriors
     from lhuc_asr.system.settings import to_plain
     from lhuc_asr.system.stage import run_once
+    from lhuc_asr.system.transforming import seen_feats
 
     work = args.out / "work"
     page = work / "calibration" / "report.json"
     speech, decoding = speech_key(dev), to_plain(system.decoding)
 
     def make(_: Path) -> None:
-        feats = corpus_feats(dev, system.features, work / "dev_features", num_jobs=config.runtime.jobs)
+        feats = seen_feats(system, dev, config.fmllr, work, name="dev", num_jobs=config.runtime.jobs)
         found = recognise_with_posteriors(system, feats, num_jobs=config.runtime.jobs)
         report = calibrate(found.hypotheses, dev.transcripts, dev.speaker_of)
         fitted = ModelCalibration(

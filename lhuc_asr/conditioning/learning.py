@@ -157,10 +157,15 @@ class GateTraining:
         """Raise what can be known before anything is computed or written.
 
         Raises:
-            ConfigError: the network does not learn from frames.
+            ConfigError: the network does not learn from frames, or learnt from transformed features.
             DataError: speech has no transcripts.
             SiteError: a layer does not exist or does not act.
         """
+        if self.system.wants_transforms:
+            raise ConfigError(
+                f"the model '{self.system.directory}' was trained on transformed features (fmllr); "
+                "scales are predicted for models of features as they are"
+            )
         if not self.system.network.learns_from_frames:
             raise ConfigError(
                 f"a gate is trained on frames; a network of kind {self.system.network.config.kind.name} learns from "

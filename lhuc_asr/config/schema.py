@@ -16,6 +16,7 @@ from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind
 from lhuc_asr.hmm.chain import ChainConfig
 from lhuc_asr.hmm.flat_start import GmmConfig
+from lhuc_asr.hmm.fmllr_estimation import FmllrConfig
 from lhuc_asr.hmm.graph import GraphConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lhuc.sat import SatConfig
@@ -66,6 +67,7 @@ class Config:
         gmm_features: what the GMM sees that makes the first alignments.
         lm: the language model that is estimated from the training text.
         gmm: the flat start, the tied states and their alignment.
+        fmllr: the speakers' transforms of the features, and whether a model is trained on them.
         graph: the decoding graph HCLG.
         chain: the tied states of networks with fewer outputs than frames, or trained with LF-MMI.
         model: kind and shape of the network.
@@ -89,6 +91,7 @@ class Config:
     gmm_features: FeatureConfig = field(default_factory=_mfcc_with_deltas)
     lm: LmConfig = field(default_factory=LmConfig)
     gmm: GmmConfig = field(default_factory=GmmConfig)
+    fmllr: FmllrConfig = field(default_factory=FmllrConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     chain: ChainConfig = field(default_factory=ChainConfig)
     model: NetworkConfig = field(default_factory=DnnConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import DataError
+from lhuc_asr.features.fmllr import SpeakerTransform, require_transforms
 
 VARIANCE_FLOOR = 1e-8
 
@@ -105,6 +107,7 @@ class NormalisedFeatures(Mapping[str, NDArray[np.float32]]):
         self._speaker_of = dict(speaker_of)
         self._mode = mode
         self._cache: dict[str, CmvnStats] = {}
+        self._transforms: Mapping[str, SpeakerTransform] | None = None
         chosen = None if estimate_on is None else frozenset(estimate_on)
         self._sources: dict[str, list[str]] = defaultdict(list)
         for utterance, speaker in speaker_of.items():
@@ -113,6 +116,10 @@ class NormalisedFeatures(Mapping[str, NDArray[np.float32]]):
 
     def __getitem__(self, utterance: str) -> NDArray[np.float32]:
         speaker = self._speaker_of[utterance]
+        normalised = self._normalised(utterance, speaker)
+        return normalised if self._transforms is None else self._transforms[speaker].apply(normalised)
+
+    def _normalised(self, utterance: str, speaker: str) -> NDArray[np.float32]:
         feats = self._feats[utterance]
         if self._mode is CmvnMode.none:
             return feats
@@ -128,6 +135,17 @@ class NormalisedFeatures(Mapping[str, NDArray[np.float32]]):
 
     def __contains__(self, utterance: object) -> bool:
         return utterance in self._speaker_of
+
+    def seen_through(self, transforms: Mapping[str, SpeakerTransform]) -> NormalisedFeatures:
+        """The same features, after normalisation transformed for each speaker.
+
+        Raises:
+            DataError: a speaker has no transform.
+        """
+        require_transforms(self._speaker_of.values(), transforms)
+        seen = copy.copy(self)
+        seen._transforms = transforms
+        return seen
 
     @property
     def raw(self) -> Mapping[str, NDArray[np.float32]]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lhuc_asr.features.fmllr import SpeakerTransform
 from lhuc_asr.hmm.alignment import AlignConfig, Aligned, Alignment, AlignmentSet, ForcedAligner
 from lhuc_asr.hmm.gmm import Gmm
 from lhuc_asr.hmm.gmm_estimation import GmmStatistics, split, update
@@ -43,6 +44,11 @@ class Corpus:
         feats = {utterance: self.feats[utterance] for utterance in utterances}
         return Corpus(feats, self.transcripts, self.lexicon, self.num_jobs)
 
+    def seen_through(self, transforms: Mapping[str, SpeakerTransform], speaker_of: Mapping[str, str]) -> Corpus:
+        """The same utterances, their features transformed for each speaker; they are held in memory."""
+        feats = {name: transforms[speaker_of[name]].apply(matrix) for name, matrix in self.feats.items()}
+        return Corpus(feats, self.transcripts, self.lexicon, self.num_jobs)
+
     def map_shards(self, function: Callable[[list[str]], Result], utterances: Sequence[str]) -> Iterator[Result]:
         """Apply a function to a few lists of utterances of about equal length, in processes."""
         ids = sorted(utterances, key=lambda utterance: len(self.feats[utterance]))
@@ -55,6 +61,7 @@ class GmmTrainer:
     """A GMM-HMM on its way: the model as it stands, and the current alignments.
 
     Attributes:
+        corpus: what it learns from; features may change, utterances and words may not.
         hmm: phones, tree and transitions; loop probabilities follow the alignments.
         gmm: the mixtures.
         alignments: the latest alignment of every utterance that has one.

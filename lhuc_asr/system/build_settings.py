@@ -13,6 +13,7 @@ from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.hmm.chain import ChainConfig
 from lhuc_asr.hmm.flat_start import GmmConfig
+from lhuc_asr.hmm.fmllr_estimation import FmllrConfig
 from lhuc_asr.hmm.graph import GraphConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lang.lexicon import Lexicon
@@ -50,6 +51,7 @@ class BuildSettings:
         gmm_features: what the GMM sees that makes the first alignments.
         lm: of the language model, where none is given.
         gmm: of the flat start and the tied states.
+        fmllr: of the speakers' transforms.
         graph: of the decoding graph.
         chain: of the tied states of networks with fewer outputs than frames, or trained with LF-MMI.
         model: of the network.
@@ -66,6 +68,7 @@ class BuildSettings:
     gmm_features: FeatureConfig
     lm: LmConfig
     gmm: GmmConfig
+    fmllr: FmllrConfig
     graph: GraphConfig
     chain: ChainConfig
     model: NetworkConfig
@@ -88,6 +91,24 @@ class BuildSettings:
             raise ConfigError(
                 "build.num_realignments needs an output for every frame and criterion=cross_entropy; "
                 f"found {kind.name} and a network that sub-samples by {self.model.outputs_every}"
+            )
+
+        self._check_transforms()
+
+    def _check_transforms(self) -> None:
+        if not self.fmllr.is_used:
+            return
+        if self.features != self.gmm_features:
+            raise ConfigError(
+                "fmllr.sat_rounds transforms what the GMM sees, so the network must see the same: features and "
+                f"gmm_features differ ({self.features.kind.name} of {self.features.dim} values, "
+                f"{self.gmm_features.kind.name} of {self.gmm_features.dim}); features=mfcc fits the defaults"
+            )
+        if self.perturbation.is_active:
+            raise ConfigError("fmllr.sat_rounds does not go together with perturbation: leave one of them out")
+        if self.criterion.kind not in (CriterionKind.cross_entropy, CriterionKind.lfmmi):
+            raise ConfigError(
+                f"fmllr.sat_rounds needs criterion=cross_entropy or criterion=lfmmi, got {self.criterion.kind.name}"
             )
 
     @property

@@ -6,12 +6,14 @@ hmm.json              topology, phonetic decision tree, transition probabilities
 lexicon.txt           pronunciations
 lm.arpa               language model
 HCLG.fst              decoding graph
+fmllr/                mixtures that estimate speakers' transforms, where the network learnt from transformed features
 decoding.json         decoding settings, the only file that may change later
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.files import sha256
 from lhuc_asr.hmm.graph import write_graph
 from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm
 from lhuc_asr.lang.arpa import ArpaModel, write_arpa
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.kinds import NETWORKS, NetworkKind, build_network
@@ -42,6 +45,7 @@ VERSION = 1
 _MODEL, _NETWORK, _HMM, _LEXICON = "model.json", "network.safetensors", "hmm.json", "lexicon.txt"
 _LM, _GRAPH, _DECODING = "lm.arpa", "HCLG.fst", "decoding.json"
 _CHECKED = (_NETWORK, _HMM, _LEXICON, _LM, _GRAPH)
+_FMLLR = "fmllr"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class SystemParts:
         lm: language model of the graph.
         graph: HCLG, a ``kaldifst.StdVectorFst``.
         decoding: settings of the search.
+        speaker_gmm: estimates speakers' transforms, where the network learnt from transformed features.
     """
 
     network: AcousticNetwork
@@ -67,6 +72,7 @@ class SystemParts:
     lm: ArpaModel
     graph: Any
     decoding: DecodingConfig
+    speaker_gmm: SpeakerAdaptiveGmm | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ class AcousticSystem:
         hmm: states and transitions.
         lexicon: pronunciations.
         decoding: settings of the search.
-        fingerprint: the same for equal weights, priors, feature settings and HMM; profiles belong to one fingerprint.
+        fingerprint: the same for equal weights, priors, feature settings and HMM, and mixtures where there are any;
+            profiles and transforms belong to one fingerprint.
+        wants_transforms: the network learnt from features that were transformed for each speaker.
     """
 
     directory: Path
@@ -92,6 +100,7 @@ class AcousticSystem:
     lexicon: Lexicon
     decoding: DecodingConfig
     fingerprint: str
+    wants_transforms: bool = False
 
     @property
     def graph_path(self) -> Path:
@@ -102,6 +111,19 @@ class AcousticSystem:
     def lm_path(self) -> Path:
         """The language model, in ARPA format."""
         return self.directory / _LM
+
+    def speaker_gmm(self) -> SpeakerAdaptiveGmm:
+        """What estimates speakers' transforms.
+
+        Raises:
+            ModelError: the network learnt from features as they are.
+        """
+        if not self.wants_transforms:
+            raise ModelError(
+                f"the model '{self.directory}' was trained on features as they are, so it has no speakers' transforms; "
+                "a model that has them is trained with fmllr=sat"
+            )
+        return SpeakerAdaptiveGmm.load(self.directory / _FMLLR)
 
     @property
     def output_shift_ms(self) -> Milliseconds:
@@ -149,7 +171,8 @@ def write_system(directory: Path, parts: SystemParts) -> AcousticSystem:
     write_graph(parts.graph, directory / _GRAPH)
     _write_decoding(directory, parts.decoding)
     content = _describe(parts.network, parts.features)
-    content["files"] = {name: sha256(directory / name) for name in _CHECKED}
+    names = [*_CHECKED, *_write_speaker_gmm(directory, parts.speaker_gmm)]
+    content["files"] = {name: sha256(directory / name) for name in names}
     content["fingerprint"] = _fingerprint(directory, content)
     write_sealed(directory / _MODEL, content)
     return load_system(directory)
@@ -180,6 +203,7 @@ def load_system(directory: Path) -> AcousticSystem:
         lexicon=Lexicon.read(directory / _LEXICON, strip_stress=False, silence=silence, unknown_phone=unknown_phone),
         decoding=from_plain(DecodingConfig, decoding, source=str(directory / _DECODING)),
         fingerprint=content["fingerprint"],
+        wants_transforms=_has_transforms(content),
     )
 
 
@@ -218,7 +242,24 @@ def _fingerprint(directory: Path, content: dict[str, Any]) -> str:
     total = hashlib.sha256(settings.encode())
     total.update(digest(load_tensors(directory / _NETWORK)).encode())
     total.update(content["files"][_HMM].encode())
+    for name in content["files"]:
+        if name.startswith(f"{_FMLLR}/"):
+            total.update(content["files"][name].encode())
     return total.hexdigest()
+
+
+def _write_speaker_gmm(directory: Path, gmm: SpeakerAdaptiveGmm | None) -> list[str]:
+    """Names of the files, in a fixed order; what an earlier model left is taken away."""
+    target = directory / _FMLLR
+    shutil.rmtree(target, ignore_errors=True)
+    if gmm is None:
+        return []
+    gmm.save(target)
+    return sorted(f"{_FMLLR}/{path.name}" for path in target.iterdir())
+
+
+def _has_transforms(content: dict[str, Any]) -> bool:
+    return any(name.startswith(f"{_FMLLR}/") for name in content["files"])
 
 
 def _write_decoding(directory: Path, decoding: DecodingConfig) -> None:
@@ -226,10 +267,10 @@ def _write_decoding(directory: Path, decoding: DecodingConfig) -> None:
 
 
 def _check_files(directory: Path, expected: dict[str, str]) -> None:
-    for name in (*_CHECKED, _DECODING):
+    for name in (*_CHECKED, *expected, _DECODING):
         if not (directory / name).is_file():
             raise ModelError(f"the model directory '{directory}' has no '{name}'; {REMEDY}")
-    for name in _CHECKED:
+    for name in {*_CHECKED, *expected}:
         if sha256(directory / name) != expected.get(name):
             raise ModelError(
                 f"'{directory / name}' was altered after it was written; restore it or train the model again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lhuc_asr.data.audio import Samples
@@ -12,6 +12,7 @@ from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.errors import DataError
 from lhuc_asr.features.cmvn import NormalisedFeatures
 from lhuc_asr.features.extraction import extract_by
+from lhuc_asr.features.fmllr import SpeakerTransforms
 from lhuc_asr.features.perturbation import PerturbationConfig, PerturbedCorpus
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.store import FeatureStore
@@ -56,6 +57,10 @@ class TrainingSpeech:
         """Everything that was made from a part of the original corpus, so that no voice of it is left behind."""
         originals = {utterance.id for utterance in part}
         return self.manifest.where(lambda utterance: self.source[utterance.id] in originals)
+
+    def seen_through(self, transforms: SpeakerTransforms) -> TrainingSpeech:
+        """The same speech, every speaker's features seen through the speaker's transform."""
+        return replace(self, feats=self.feats.seen_through(transforms), key=_digest(self.key, transforms.sha256))
 
     def as_recorded(self, part: Manifest) -> Manifest:
         """A part of the original corpus without anything that was made from it, for validation.

@@ -31,6 +31,7 @@ def test_the_flags_are_these() -> None:
         "--model", "--data", "--speaker", "--speaker-list", "--all-speakers", "--profiles", "--conditioned", "--out",
         "--keep-going",
         "--allow-commands", "--confidences", "--keep-lattices", "--rescore", "--calibrate",
+        "--transforms", "--no-transforms",
     }  # fmt: skip
 
 

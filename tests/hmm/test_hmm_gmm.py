@@ -4,27 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
+from mixtures import by_scipy, random_gmm
 from scipy.stats import multivariate_normal
 
 from lhuc_asr.errors import ModelError
 from lhuc_asr.hmm.gmm import Gmm, single_gaussians
 from lhuc_asr.hmm.gmm_estimation import GmmStatistics, split, update
-
-
-def random_gmm(generator: np.random.Generator, sizes: list[int], dim: int) -> Gmm:
-    weights = np.concatenate([generator.dirichlet(np.ones(size)) for size in sizes])
-    total = sum(sizes)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    return Gmm(offsets, weights, generator.normal(size=(total, dim)), generator.uniform(0.2, 2.0, (total, dim)))
-
-
-def by_scipy(gmm: Gmm, feats: np.ndarray, pdf: int) -> np.ndarray:
-    own = range(gmm.offsets[pdf], gmm.offsets[pdf + 1])
-    parts = [
-        np.log(gmm.weights[g]) + multivariate_normal.logpdf(feats, gmm.means[g], np.diag(gmm.variances[g])) for g in own
-    ]
-    return logsumexp(parts, axis=0)
 
 
 def test_log_likelihoods_equal_scipy() -> None:

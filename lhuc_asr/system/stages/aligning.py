@@ -44,7 +44,7 @@ class AlignedSpeech:
 
 
 def align_by_gmm(place: Workplace) -> AlignedSpeech:
-    """Flat start, tied states, alignments; where the network needs one state a phone, such a model besides."""
+    """Flat start, tied states, alignments."""
     directory, feats, settings = place.work / "gmm", place.gmm_feats, place.settings
 
     def make(target: Path) -> None:
@@ -56,12 +56,13 @@ def align_by_gmm(place: Workplace) -> AlignedSpeech:
     key = run_once(directory, inputs, make)
     system = GmmSystem.load(directory)
     note_alignments(place, "gmm", system.alignments)
-    aligned = AlignedSpeech(system.alignments, system.hmm, system.hmm, key)
-    return _with_one_state_a_phone(place, aligned) if settings.has_chain else aligned
+    return AlignedSpeech(system.alignments, system.hmm, system.hmm, key)
 
 
-def _with_one_state_a_phone(place: Workplace, aligned: AlignedSpeech) -> AlignedSpeech:
-    """Tied states for fewer outputs than frames, and for LF-MMI."""
+def with_one_state_a_phone(place: Workplace, aligned: AlignedSpeech) -> AlignedSpeech:
+    """Tied states for fewer outputs than frames, and for LF-MMI; the others stay as they are."""
+    if not place.settings.has_chain:
+        return aligned
     directory = place.work / "chain"
 
     def make(target: Path) -> None:

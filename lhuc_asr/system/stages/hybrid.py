@@ -11,8 +11,9 @@ from lhuc_asr.hmm.graph import build_graph
 from lhuc_asr.hmm.stretching import stretch_all
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.lessons import Lessons, make_task, tied_states
-from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_gmm, realign
+from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_gmm, realign, with_one_state_a_phone
 from lhuc_asr.system.stages.learning import Learnt, Trained, augmentation, train_network
+from lhuc_asr.system.stages.speakers import adapt_gmm_to_speakers
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.trained_objective import TrainedObjective
 from lhuc_asr.training.criteria import CriterionKind
@@ -23,7 +24,11 @@ from lhuc_asr.training.task import Task
 def learn_tied_states(place: Workplace) -> Learnt:
     """Align by a GMM, train the network; align with it and train another one as often as is asked for."""
     settings, lexicon = place.settings, place.inputs.lexicon
-    aligned = align_by_gmm(place)
+    aligned, speaker_gmm = align_by_gmm(place), None
+    if settings.fmllr.is_used:
+        speakers = adapt_gmm_to_speakers(place, aligned)
+        place, aligned, speaker_gmm = speakers.place, speakers.aligned, speakers.gmm
+    aligned = with_one_state_a_phone(place, aligned)
     trained = _train(place, aligned)
     for number in range(1, settings.build.num_realignments + 1):
         prior = _log_prior(place, aligned)
@@ -38,6 +43,7 @@ def learn_tied_states(place: Workplace) -> Learnt:
         key=trained.key,
         scales=trained.scales,
         objective=(lambda: _objective(place, aligned)) if settings.criterion.kind is CriterionKind.lfmmi else None,
+        speaker_gmm=speaker_gmm,
     )
 
 

@@ -13,6 +13,7 @@ from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.features.augmentation import Augmentation
 from lhuc_asr.files import write_json
 from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.kinds import build_network
@@ -43,6 +44,7 @@ class Learnt:
         decoding: settings of the search, where they are not those that were asked for.
         scales: of the training speakers, where training was speaker-adaptive.
         objective: what adaptation needs to know of the training, where its outputs are scores.
+        speaker_gmm: estimates speakers' transforms, where the network learnt from transformed features.
     """
 
     network: AcousticNetwork
@@ -55,6 +57,7 @@ class Learnt:
     decoding: DecodingConfig | None = None
     scales: TrainedScales | None = None
     objective: Callable[[], TrainedObjective | None] | None = None
+    speaker_gmm: SpeakerAdaptiveGmm | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,10 @@ def _require_same(place: Workplace, start: AcousticSystem) -> None:
     settings, inputs, where = place.settings, place.inputs, f"criterion.start '{start.directory}'"
     if is_ctc(start.hmm):
         raise ConfigError(f"{where} was trained by CTC; sMBR needs a model of tied states")
+    if start.wants_transforms:
+        raise ConfigError(
+            f"{where} was trained on transformed features (fmllr); sMBR goes on from features as they are"
+        )
     pairs = {"model": (start.network.config, settings.model), "features": (start.features, settings.features)}
     other = [told for name, pair in pairs.items() for told in _differences(name, *map(to_plain, pair))]
     if other:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lhuc_asr.data.splits import HeldOut, hold_out_speakers
 from lhuc_asr.features.cmvn import NormalisedFeatures
+from lhuc_asr.features.fmllr import SpeakerTransforms
 from lhuc_asr.system.build_settings import BuildInputs, BuildSettings
 from lhuc_asr.system.corpus import corpus_feats, source_key
 from lhuc_asr.system.training_speech import TrainingSpeech, training_feats
@@ -25,6 +26,8 @@ class Workplace:
         seed: where all random choices begin.
         num_jobs: processes.
         facts: what the stages found, for ``build.json``.
+        transforms: of the training speakers, through which all stages see the features; None before they are known, and
+            for models of features as they are.
     """
 
     inputs: BuildInputs
@@ -33,6 +36,11 @@ class Workplace:
     seed: int = 0
     num_jobs: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
+    transforms: SpeakerTransforms | None = None
+
+    def seen_through(self, transforms: SpeakerTransforms) -> Workplace:
+        """The same place, where every speaker's features are transformed."""
+        return replace(self, transforms=transforms)
 
     @cached_property
     def data_key(self) -> dict[str, Any]:
@@ -53,14 +61,14 @@ class Workplace:
     @cached_property
     def gmm_feats(self) -> NormalisedFeatures:
         """What the GMM sees of the original speech."""
-        return corpus_feats(
-            self.inputs.manifest, self.settings.gmm_features, self.work / "gmm_features", num_jobs=self.num_jobs
-        )
+        manifest = self.inputs.manifest
+        feats = corpus_feats(manifest, self.settings.gmm_features, self.work / "gmm_features", num_jobs=self.num_jobs)
+        return feats if self.transforms is None else feats.seen_through(self.transforms)
 
     @cached_property
     def speech(self) -> TrainingSpeech:
         """What the network sees: the original speech and what was made from it."""
-        return training_feats(
+        speech = training_feats(
             self.inputs.manifest,
             self.settings.features,
             self.settings.perturbation,
@@ -68,6 +76,7 @@ class Workplace:
             seed=self.seed,
             num_jobs=self.num_jobs,
         )
+        return speech if self.transforms is None else speech.seen_through(self.transforms)
 
     @cached_property
     def parts(self) -> HeldOut:

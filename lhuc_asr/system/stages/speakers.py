@@ -1,0 +1,51 @@
+"""Speaker-adaptive training of the GMM, before the network; later stages see the features through its transforms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lhuc_asr.features.fmllr import SpeakerTransforms
+from lhuc_asr.hmm.alignment import AlignmentSet
+from lhuc_asr.hmm.flat_start import GmmSystem
+from lhuc_asr.hmm.gmm_training import Corpus
+from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm, train_speaker_adaptive
+from lhuc_asr.system.stage import run_once
+from lhuc_asr.system.stages.aligning import AlignedSpeech, note_alignments
+from lhuc_asr.system.stages.workplace import Workplace
+
+
+@dataclass(frozen=True, eq=False)
+class SpeakersKnown:
+    """What is known once there is a transform of every training speaker.
+
+    Attributes:
+        place: sees the features through these transforms.
+        aligned: by the mixtures of transformed features.
+        gmm: estimates transforms of speakers to come.
+    """
+
+    place: Workplace
+    aligned: AlignedSpeech
+    gmm: SpeakerAdaptiveGmm
+
+
+def adapt_gmm_to_speakers(place: Workplace, aligned: AlignedSpeech) -> SpeakersKnown:
+    """Train the GMM on transformed features; what it gives lies below ``work/fmllr``."""
+    directory, config = place.work / "fmllr", place.settings.fmllr
+
+    def make(target: Path) -> None:
+        begin, manifest = GmmSystem.load(place.work / "gmm"), place.inputs.manifest
+        feats = {name: place.gmm_feats[name] for name in place.gmm_feats}
+        corpus = Corpus(feats, manifest.transcripts, place.inputs.lexicon, place.num_jobs)
+        done = train_speaker_adaptive(begin, corpus, manifest.speaker_of, config, place.settings.gmm.align)
+        done.model.save(target)
+        done.alignments.save(target)
+        done.transforms.save(target)
+
+    key = run_once(directory, [aligned.key, config], make)
+    gmm, alignments = SpeakerAdaptiveGmm.load(directory), AlignmentSet.load(directory)
+    transforms = SpeakerTransforms.load(directory)
+    note_alignments(place, "fmllr", alignments)
+    place.facts["fmllr"]["speakers_without_transform"] = len(transforms.unchanged)
+    return SpeakersKnown(place.seen_through(transforms), AlignedSpeech(alignments, gmm.hmm, gmm.hmm, key), gmm)

@@ -1,0 +1,151 @@
+"""``lhuc-fmllr`` as it is typed: a model trained on transformed features, transforms of new speakers, LHUC on top."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tones import TESTED, Run, TinyWorld, flags_of
+
+from lhuc_asr.cli import adapt, decode, train
+from lhuc_asr.cli.fmllr import build_parser, main
+from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.features.fmllr import SpeakerTransforms
+from lhuc_asr.files import read_json
+from lhuc_asr.system.model_directory import load_system
+
+MFCC = ["features=mfcc", "features.sampling_rate=8000"]
+
+
+def commanded(world: TinyWorld, out: Path, *more: str) -> list[str]:
+    command = world.train_command(out, *MFCC, *more)
+    return [one for one in command if one not in ("features=fbank40_8khz", "features.fbank.num_mel_bins=16")]
+
+
+@pytest.fixture(scope="module")
+def fmllr_world(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    """The world with a model of transformed features; the tests must not write into it."""
+    out = tmp_path_factory.mktemp("fmllr") / "si"
+    assert train.main(commanded(world, out, "fmllr=sat", "--dev", str(world.test), "tuning.acoustic_scales=[0.1]")) == 0
+    return replace(world, model=out)
+
+
+@pytest.fixture(scope="module")
+def transforms(fmllr_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all tested speakers, from a first pass by the GMM; the tests must not write into it."""
+    out = tmp_path_factory.mktemp("transforms")
+    assert main(fmllr_world.command(out, "--all-speakers", "fmllr.min_frames=300")) == 0
+    return out
+
+
+def wer(text: str) -> float:
+    return float(text.split()[1])
+
+
+def test_the_flags_are_these() -> None:
+    assert flags_of(build_parser()) == {
+        "--model", "--data", "--speaker", "--speaker-list", "--all-speakers", "--out", "--keep-going",
+        "--allow-commands", "--text",
+    }  # fmt: skip
+
+
+def test_training_says_what_the_rounds_gave(fmllr_world: TinyWorld) -> None:
+    page = read_json(fmllr_world.model / "build.json")
+    assert page["fmllr"]["log_like_per_frame"] > page["gmm"]["log_like_per_frame"]
+    assert page["fmllr"]["speakers_without_transform"] == 0
+    assert load_system(fmllr_world.model).wants_transforms
+
+
+def test_transforms_help_and_lhuc_goes_on_top(
+    fmllr_world: TinyWorld, transforms: Path, tmp_path: Path, run: Run
+) -> None:
+    found = SpeakerTransforms.load(transforms)
+    assert {*found} == {*TESTED} and not found.unchanged
+    code, out, err = run(decode.main, fmllr_world.command(tmp_path / "with", "--transforms", str(transforms)))
+    assert code == 0, err
+    code, without, _ = run(decode.main, fmllr_world.command(tmp_path / "without", "--no-transforms"))
+    assert code == 0
+    assert wer(out) < wer(without)
+    pages = [json.loads((tmp_path / name / "decode.json").read_text()) for name in ("with", "without")]
+    assert [page["transforms"] for page in pages] == [found.sha256, None]
+    flags = ["--all-speakers", "--transforms", str(transforms)]
+    code, _, err = run(adapt.main, fmllr_world.command(tmp_path / "lhuc", *flags))
+    assert code == 0, err
+    first = read_hypotheses(tmp_path / "lhuc" / "si")
+    assert {name: one.text for name, one in first.items()} == {
+        name: one.text for name, one in read_hypotheses(tmp_path / "with").items()
+    }
+    assert read_json(tmp_path / "lhuc" / "results.json")["transforms"] == found.sha256
+
+
+def test_words_of_another_model_may_be_given(
+    fmllr_world: TinyWorld, transforms: Path, tmp_path: Path, run: Run
+) -> None:
+    code, _, err = run(
+        main, fmllr_world.command(tmp_path / "a", "--text", str(transforms / "first_pass"), "fmllr.min_frames=300")
+    )
+    assert code == 0, err
+    given, own = SpeakerTransforms.load(tmp_path / "a"), SpeakerTransforms.load(transforms)
+    for speaker in own:
+        np.testing.assert_allclose(given[speaker].matrix, own[speaker].matrix)
+    code, _, err = run(main, fmllr_world.command(tmp_path / "b", "--text", str(fmllr_world.train / "text")))
+    assert code == 2 and "none of the 18 utterances has words" in err
+
+
+def test_enrolment_learns_from_enrolment_alone(fmllr_world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    settings = ["protocol=enrolment", "protocol.num_utterances=1", "fmllr.min_frames=200"]
+    code, out, err = run(main, fmllr_world.command(tmp_path, "--speaker", "eve", *settings))
+    assert code == 0, err
+    assert len(read_hypotheses(tmp_path / "first_pass")) == 1
+    assert "eve: features stay as they are" in out and "200 needed" in out
+    assert list(SpeakerTransforms.load(tmp_path).unchanged) == ["eve"]
+
+
+def test_features_as_they_are_and_transformed_ones_do_not_mix(
+    world: TinyWorld, fmllr_world: TinyWorld, transforms: Path, tmp_path: Path, run: Run
+) -> None:
+    code, _, err = run(decode.main, fmllr_world.command(tmp_path))
+    assert code == 2 and "give --transforms DIR of lhuc-fmllr" in err
+    code, _, err = run(decode.main, world.command(tmp_path, "--transforms", str(transforms)))
+    assert code == 2 and "was trained on features as they are" in err
+    code, _, err = run(main, world.command(tmp_path))
+    assert code == 2 and "trained with fmllr=sat" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_transforms_of_another_model_or_speaker_are_refused(
+    fmllr_world: TinyWorld, transforms: Path, tmp_path: Path, run: Run
+) -> None:
+    found = SpeakerTransforms.load(transforms)
+    replace(found, model="other").save(tmp_path / "foreign")
+    code, _, err = run(decode.main, fmllr_world.command(tmp_path / "a", "--transforms", str(tmp_path / "foreign")))
+    assert code == 2 and "with fingerprint 'other'" in err
+    replace(found, transforms={"eve": found["eve"]}).save(tmp_path / "few")
+    code, _, err = run(decode.main, fmllr_world.command(tmp_path / "b", "--transforms", str(tmp_path / "few")))
+    assert code == 2 and "2 speakers have no transform, such as '12_3'" in err
+
+
+def test_a_model_directory_without_its_mixtures_is_refused(fmllr_world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    copy = shutil.copytree(fmllr_world.model, tmp_path / "si", ignore=shutil.ignore_patterns("work"))
+    (copy / "fmllr" / "adapted.safetensors").unlink()
+    code, _, err = run(main, replace(fmllr_world, model=copy).command(tmp_path / "out"))
+    assert code == 2 and "has no 'fmllr/adapted.safetensors'" in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["features.delta_order=1"], "features and gmm_features differ (mfcc of 26 values, mfcc of 39)"),
+        (["perturbation=speed"], "does not go together with perturbation"),
+        (["criterion=ctc"], "needs criterion=cross_entropy or criterion=lfmmi, got ctc"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    world: TinyWorld, tmp_path: Path, run: Run, settings: list[str], told: str
+) -> None:
+    code, _, err = run(train.main, commanded(world, tmp_path / "si", "fmllr=sat", *settings))
+    assert code == 2 and told in err
