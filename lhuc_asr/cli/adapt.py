@@ -207,6 +207,7 @@ class _Report:
             "model_fingerprint": self.session.system.fingerprint,
             "transforms": transforms_sha256(self.args),
             "profiles": {result.speaker: self.session.load(result.speaker).sha256 for result in self.results},
+            "scored_utterances": {result.speaker: list(result.plan.evaluation) for result in self.results},
             "adaptation_seconds": {result.speaker: result.seconds for result in self.results},
             "update_seconds": {result.speaker: result.update.seconds for result in self.results},
             "num_parameters": self.session.num_parameters,

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--hyp",
         metavar="NAME=PATH",
         action="append",
-        required=True,
+        default=[],
         help="a system, and its directory of hypotheses or file of lines: UTTERANCE WORDS; repeatable",
     )
     parser.add_argument(
@@ -82,6 +82,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="--out of lhuc-adapt with a guard; tells how often it was right. The systems are then the first pass, "
         "adaptation without the guard and, where there is a third, with it",
     )
+    parser.add_argument(
+        "--compare",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        help="instead of --hyp: runs of lhuc-adapt from the same first pass, named ARM or ARM@AMOUNT; a table with "
+        "p-values adjusted by Holm's method, and pictures by seconds of speech and by speaker",
+    )
     parser.add_argument("--alignments", action="store_true", help="write every utterance word by word")
     parser.add_argument("--cer", action="store_true", help="count characters instead of words")
     parser.add_argument("--normalise", action="store_true", help="upper-case both sides and drop punctuation")
@@ -93,6 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
+    if args.compare:
+        return _compare(args)
     paths = _named_paths(args.hyp)
     if args.verdicts and len(paths) not in (2, 3):
         raise UsageError("--verdicts needs --hyp of the first pass, of adaptation without a guard, and perhaps with it")
@@ -113,8 +123,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
+def _compare(args: argparse.Namespace) -> int:
+    """Runs of lhuc-adapt side by side."""
+    from lhuc_asr.cli._comparing import compare_runs
+
+    given = ("hyp", "groups", "profiles", "verdicts", "alignments", "cer", "normalise", "common")
+    if foreign := [name for name in given if getattr(args, name)]:
+        raise UsageError(f"--compare takes --ref, --utt2spk and --out, but not --{foreign[0]}")
+    references = _read_references(args.ref, args.utt2spk)
+    compare_runs(args.compare, references.texts, references.speaker_of, args.out)
+    return OK
+
+
 def _named_paths(arguments: Sequence[str]) -> dict[str, Path]:
     """NAME=PATH arguments as a mapping."""
+    if not arguments:
+        raise UsageError("nothing to score: give --hyp NAME=PATH, or --compare DIR ...")
     paths: dict[str, Path] = {}
     for argument in arguments:
         name, equals, path = argument.partition("=")

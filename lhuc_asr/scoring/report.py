@@ -89,7 +89,7 @@ def as_json(
         "format_version": FORMAT_VERSION,
         "systems": {name: {**_score_json(result), **worth.get(name, {})} for name, result in scores.items()},
         "comparisons": [
-            {"first": first, "second": second, **_comparison_json(comparison)}
+            {"first": first, "second": second, **comparison_json(comparison)}
             for (first, second), comparison in comparisons.items()
         ],
     }
@@ -150,7 +150,8 @@ def counts_json(counts: ErrorCounts) -> dict[str, Any]:
     }
 
 
-def _comparison_json(comparison: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """What lies between two systems, as values for JSON."""
     pairs, drawn = comparison.matched_pairs, comparison.bootstrap
     return {
         "relative_change": _finite(comparison.relative_change),

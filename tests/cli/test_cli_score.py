@@ -167,7 +167,7 @@ def test_flags_are_known():
     flags = {option for action in build_parser()._actions for option in action.option_strings}
     assert flags == {
         *("-h", "--help", "--debug", "--version", "--ref", "--hyp", "--out", "--utt2spk", "--groups", "--profiles"),
-        "--verdicts",
+        *("--verdicts", "--compare"),
         *("--alignments", "--cer", "--normalise", "--common"),
     }
     assert isinstance(build_parser(), argparse.ArgumentParser)

@@ -1,0 +1,36 @@
+"""lhuc-score --compare: runs of lhuc-adapt side by side, as tables, a file for programs, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def compare_runs(
+    directories: Sequence[Path], references: Mapping[str, str], speaker_of: Mapping[str, str], out: Path
+) -> None:
+    """Print what lies between the runs, and write comparison.json and the pictures.
+
+    Args:
+        directories: of the runs; the arm of the first is what the others are compared with.
+        references: utterance id -> words that were said.
+        speaker_of: utterance id -> speaker.
+        out: where file and pictures go.
+
+    Raises:
+        DataError: a run is missing, or they cannot be compared.
+    """
+    from lhuc_asr.files import write_json
+    from lhuc_asr.scoring.arms import arms_json, arms_table, compare_arms, first_arm_table, summary
+    from lhuc_asr.scoring.arms_picture import draw_arms
+    from lhuc_asr.scoring.runs import read_run
+
+    runs = [read_run(directory) for directory in directories]
+    results = compare_arms(runs, references, speaker_of)
+    print(f"{arms_table(results)}\n")
+    if (against := first_arm_table(results)) is not None:
+        print(f"{against}\n")
+    print(summary(results, runs))
+    write_json(out / "comparison.json", arms_json(results))
+    for path in draw_arms(out, results):
+        print(f"picture {path}")

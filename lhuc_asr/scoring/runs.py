@@ -1,0 +1,137 @@
+"""What runs of lhuc-adapt left behind, read for a comparison: words before and after, and what they were learnt from.
+
+The directory's name tells the arm of the comparison: all up to an ``@``; what follows it, such as an amount of speech,
+tells runs of one arm apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.errors import DataError
+from lhuc_asr.files import read_json
+from lhuc_asr.units import Seconds
+
+_NEEDED = ("scored_utterances", "adaptation_seconds", "update_seconds", "num_parameters", "model_fingerprint")
+
+
+@dataclass(frozen=True)
+class AdaptationRun:
+    """One run.
+
+    Attributes:
+        directory: where it lies.
+        before: utterance id -> words of the first pass, of all utterances that are scored; no path is no words.
+        after: the same of the adapted model.
+        seconds: speaker -> speech that was learnt from.
+        update_seconds: time that all updates took.
+        num_parameters: numbers of one speaker that were learnt.
+        failed: speaker -> why there is nothing of the speaker.
+        fingerprint: of the model.
+        oracle: the targets are the aligned references: research.
+    """
+
+    directory: Path
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    seconds: Mapping[str, Seconds]
+    update_seconds: Seconds
+    num_parameters: int
+    failed: Mapping[str, str]
+    fingerprint: str
+    oracle: bool
+
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return self.directory.name
+
+    @property
+    def arm(self) -> str:
+        """What it shares with runs that differ by the amount of speech alone."""
+        return self.name.partition("@")[0]
+
+    @property
+    def mean_seconds(self) -> Seconds:
+        """Speech that was learnt from, per speaker."""
+        return sum(self.seconds.values()) / len(self.seconds)
+
+    @property
+    def real_time_factor(self) -> float:
+        """Time of the updates by the length of the speech that was learnt from."""
+        return self.update_seconds / max(1e-9, sum(self.seconds.values()))
+
+    def restricted(self, utterances: Iterable[str]) -> AdaptationRun:
+        """The same run on some of its utterances."""
+        kept = sorted(utterances)
+        return replace(
+            self,
+            before={name: self.before[name] for name in kept},
+            after={name: self.after[name] for name in kept},
+        )
+
+
+def read_run(directory: Path) -> AdaptationRun:
+    """Read what lhuc-adapt wrote.
+
+    Raises:
+        DataError: it wrote nothing there, is not finished, or was older than these comparisons.
+    """
+    try:
+        page: dict[str, Any] = read_json(directory / "results.json")
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{directory}' holds no finished run of lhuc-adapt ({error})") from error
+    if lacking := [key for key in _NEEDED if key not in page]:
+        raise DataError(
+            f"the run in '{directory}' does not tell its {', '.join(lacking)}: run lhuc-adapt there again, with its "
+            "second pass; finished speakers are not done again"
+        )
+    scored = [utterance for own in page["scored_utterances"].values() for utterance in own]
+    if not scored:
+        raise DataError(f"nobody was adapted to in '{directory}': all {len(page['failed_speakers'])} speakers failed")
+    return AdaptationRun(
+        directory=directory,
+        before=_texts(directory / "si", scored),
+        after=_texts(directory / "adapted", scored),
+        seconds=page["adaptation_seconds"],
+        update_seconds=sum(page["update_seconds"].values()),
+        num_parameters=page["num_parameters"],
+        failed=page["failed_speakers"],
+        fingerprint=page["model_fingerprint"],
+        oracle=page["oracle"],
+    )
+
+
+def comparable(runs: Sequence[AdaptationRun]) -> list[AdaptationRun]:
+    """The runs on the utterances that all of them scored.
+
+    Raises:
+        DataError: two have the same name, there are no such utterances, or they do not begin with the same model and
+            first pass.
+    """
+    names = [run.name for run in runs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"runs are told apart by the names of their directories; {twice[0]!r} stands there twice")
+    shared = set(runs[0].before).intersection(*(run.before for run in runs))
+    if not shared:
+        raise DataError(f"the runs {', '.join(map(repr, names))} have no utterance in common")
+    parts = [run.restricted(shared) for run in runs]
+    for part in parts[1:]:
+        if part.fingerprint != parts[0].fingerprint:
+            raise DataError(f"the runs {parts[0].name!r} and {part.name!r} were made with different models")
+        different = [name for name, text in part.before.items() if text != parts[0].before[name]]
+        if different:
+            raise DataError(
+                f"the runs {parts[0].name!r} and {part.name!r} have different first passes, in {len(different)} of "
+                f"{len(shared)} utterances, such as {different[0]!r}; runs that are compared begin with the same"
+            )
+    return parts
+
+
+def _texts(directory: Path, utterances: Iterable[str]) -> dict[str, str]:
+    found = read_hypotheses(directory)
+    return {name: found[name].text if name in found else "" for name in utterances}
