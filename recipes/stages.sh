@@ -1,4 +1,4 @@
-# What all recipes share; a run.sh reads:
+# What all recipes share; a run.sh, or another script beside it, reads:
 #
 #   # One line about the recipe, shown by --help.
 #   source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"

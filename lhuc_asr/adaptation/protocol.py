@@ -116,17 +116,20 @@ class SpeakerPlan:
         adaptation: ids to learn from.
         evaluation: ids to recognise again; the same ones in ``two_pass`` and ``online``.
         resets: of ``online``: ids before which everything that was learnt is given up.
+        spare: ids that are neither learnt from nor scored; the first pass covers them all the same, so that runs with
+            other amounts of speech share it.
     """
 
     speaker: str
     adaptation: tuple[str, ...]
     evaluation: tuple[str, ...]
     resets: frozenset[str] = frozenset()
+    spare: tuple[str, ...] = ()
 
     @property
     def utterances(self) -> tuple[str, ...]:
         """Every id, once, in order."""
-        return tuple(sorted({*self.adaptation, *self.evaluation}))
+        return tuple(sorted({*self.adaptation, *self.evaluation, *self.spare}))
 
 
 def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> SpeakerPlan:
@@ -149,8 +152,9 @@ def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> Sp
         return SpeakerPlan(speaker, order, order, frozenset(_resets(spoken, config)))
     if config.scored is not None:
         split = enrolment_split(manifest, fraction=1 - config.scored)
-        first = first_utterances(split.adaptation, num_utterances=config.num_utterances, seconds=config.seconds)
-        return SpeakerPlan(speaker, _ids(first), _ids(split.evaluation))
+        first = _ids(first_utterances(split.adaptation, num_utterances=config.num_utterances, seconds=config.seconds))
+        spare = tuple(name for name in _ids(split.adaptation) if name not in first)
+        return SpeakerPlan(speaker, first, _ids(split.evaluation), spare=spare)
     split = enrolment_split(
         manifest, num_utterances=config.num_utterances, seconds=config.seconds, fraction=config.enrolment_fraction
     )

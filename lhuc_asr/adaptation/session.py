@@ -278,7 +278,7 @@ class AdaptationSession:
         """Profiles, those that are stored read and the others learnt and stored; or the reason why there is none."""
         missing: dict[str, _Speaker] = {}
         for speaker in todo:
-            if (profile := self._stored_profile(speaker)) is not None:
+            if (profile := self._stored_profile(speaker)) is not None and profile.r:
                 yield speaker, profile
             else:
                 missing[speaker.name] = speaker

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from lhuc_asr.errors import ProfileError
 from lhuc_asr.files import read_json
 from lhuc_asr.profiles.format import Encoded, Profile, profile_path, tensors_path, write_files
-from lhuc_asr.tensors import digest, tensors_from_bytes, tensors_to_bytes
+from lhuc_asr.tensors import tensors_from_bytes, tensors_to_bytes
 from lhuc_asr.units import Seconds
 
 FORMAT_VERSION = 1
@@ -32,13 +32,15 @@ class StoredParameters:
         speaker: any id.
         base_fingerprint: of the only model that these numbers fit.
         parameters: their kind, a name of `lhuc_asr.adaptation.parameter_config.Parameters`.
-        r: name -> numbers; zeros leave the model as it is.
+        r: name -> numbers; zeros leave the model as it is. Empty where somebody has removed the file, which may be as
+            large as the model, after the words were recognised.
         supervision: where the targets came from.
         seconds: speech that they were learnt from.
         objective_before: mean cross-entropy per frame on the supervision, at the start.
         objective_after: the same, at the end.
         guard: verdict of the test that they do no harm; None means not judged.
         settings: what they were learnt with.
+        tensors_sha256: of the numbers as safetensors.
     """
 
     speaker: str
@@ -51,12 +53,17 @@ class StoredParameters:
     objective_after: float
     guard: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tensors_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.r:
+            object.__setattr__(self, "tensors_sha256", _sha256(tensors_to_bytes(self.r)))
 
     @property
     def sha256(self) -> str:
         """Hash of what decides how this speaker is recognised."""
-        what = f"{self.speaker}\n{self.base_fingerprint}\n{self.parameters}\n{digest(self.r)}"
-        return hashlib.sha256(what.encode()).hexdigest()
+        what = f"{self.speaker}\n{self.base_fingerprint}\n{self.parameters}\n{self.tensors_sha256}"
+        return _sha256(what.encode())
 
 
 Stored: TypeAlias = Profile | StoredParameters
@@ -65,29 +72,35 @@ Stored: TypeAlias = Profile | StoredParameters
 
 def save_parameters(stored: StoredParameters, directory: Path) -> Path:
     """Write them, or leave what was there before; returns the path of the page."""
-    content = tensors_to_bytes(stored.r)
     page = {name: value for name, value in vars(stored).items() if name != "r"}
-    page = {"format_version": FORMAT_VERSION, **page, "tensors_sha256": hashlib.sha256(content).hexdigest()}
     path = profile_path(directory, stored.speaker)
-    write_files(path, Encoded(page, content))
+    write_files(path, Encoded({"format_version": FORMAT_VERSION, **page}, tensors_to_bytes(stored.r)))
     return path
 
 
 def load_parameters(path: Path, *, fingerprint: str) -> StoredParameters:
-    """Read them and check that they are whole and belong to this model.
+    """Read them and check that they are whole and belong to this model; their numbers may have been removed.
 
     Raises:
-        ProfileError: a file is missing or damaged, or of another model.
+        ProfileError: the page is missing, a file is damaged, or they are of another model.
     """
     try:
         page: dict[str, Any] = read_json(path)
-        content = tensors_path(path).read_bytes()
-        expected, version = page.pop("tensors_sha256"), page.pop("format_version")
-        if version != FORMAT_VERSION or hashlib.sha256(content).hexdigest() != expected:
-            raise ProfileError(f"{path} is of another version, or its tensors are not those that it names")
-        found = StoredParameters(**page, r=tensors_from_bytes(content, source=str(path), error=ProfileError))
+        if page.pop("format_version") != FORMAT_VERSION:
+            raise ProfileError(f"{path} is of another version")
+        found = StoredParameters(**page, r={})
+        tensors = tensors_path(path)
+        content = tensors.read_bytes() if tensors.exists() else None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ProfileError(f"{path} cannot be used: {error}") from error
     if found.base_fingerprint != fingerprint:
         raise ProfileError(f"{path} was learnt for model {found.base_fingerprint[:12]}, this is {fingerprint[:12]}")
-    return found
+    if content is None:
+        return found
+    if _sha256(content) != found.tensors_sha256:
+        raise ProfileError(f"{path}: the tensors beside it are not those that it names")
+    return replace(found, r=tensors_from_bytes(content, source=str(path), error=ProfileError))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -20,6 +20,7 @@ def add_adapting(parser: argparse.ArgumentParser, *, data: str, out: str) -> Non
     """Add the flags of both commands; ``data`` and ``out`` are what the help says of those two."""
     add_speech(parser, data=data, out=out, keep_going="use a speaker's good utterances where others are bad")
     add_transforms(parser)
+    parser.add_argument("--features", metavar="DIR", type=Path, help="keep features here, to share between runs")
     parser.add_argument("--first-pass", metavar="DIR", type=Path, help="keep first passes here, to share between runs")
 
 

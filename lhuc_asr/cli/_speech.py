@@ -127,6 +127,8 @@ def chosen_speech(args: argparse.Namespace, *, all_by_default: bool = False) -> 
 def usable_speech(args: argparse.Namespace, manifest: Manifest, system: AcousticSystem, config: Config) -> UsableSpeech:
     """Note in ``--out`` where the result comes from, and take the features that the model wants.
 
+    They are kept in ``--features``, where there is such a flag and it is given, or else in ``--out``.
+
     Raises:
         AudioError, DataError: no utterance is usable.
         UsageError: as `known_transforms` does.
@@ -144,7 +146,8 @@ def untransformed_speech(
     from lhuc_asr.system.corpus import usable_feats
 
     write_provenance(args.out, config, args.overrides)
-    return usable_feats(manifest, system.features, args.out / "features", num_jobs=config.runtime.jobs)
+    kept = getattr(args, "features", None) or args.out / "features"
+    return usable_feats(manifest, system.features, kept, num_jobs=config.runtime.jobs)
 
 
 def refuse_unusable(args: argparse.Namespace, speech: UsableSpeech) -> None:

@@ -12,6 +12,7 @@ from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.own_parameters import OwnParameters
 from lhuc_asr.adaptation.parameter_config import ParameterConfig, Parameters
 from lhuc_asr.adaptation.parameter_sets import InputTransform, WeightSet, parameter_set, prove_numbers_act
+from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.stored_parameters import load_parameters
 from lhuc_asr.adaptation.update import AdaptConfig, adapt, adapt_group
@@ -249,6 +250,9 @@ def test_a_session_adapts_resumes_and_leaves_the_model(system, tmp_path, kind, n
     assert {r.speaker: r.profile for r in again} == {r.speaker: r.profile for r in results}
     stored = load_parameters(results[0].profile, fingerprint="f" * 64)
     assert stored.parameters == kind.name and stored.seconds == results[0].seconds
+    results[0].profile.with_suffix(".safetensors").unlink()  # it may be large, and the words are there
+    assert load_parameters(results[0].profile, fingerprint="f" * 64).sha256 == stored.sha256
+    assert all(result.resumed for result in session(system, tmp_path, adapt=settings).run(manifest, feats))
 
 
 def test_stored_numbers_are_refused_as_profiles_and_by_other_models(system, tmp_path):  # noqa: F811
@@ -260,7 +264,7 @@ def test_stored_numbers_are_refused_as_profiles_and_by_other_models(system, tmp_
     with pytest.raises(ProfileError, match="was learnt for model ffff"):
         load_parameters(result.profile, fingerprint="0" * 64)
     result.profile.with_suffix(".safetensors").write_bytes(b"other")
-    with pytest.raises(ProfileError, match="its tensors are not those"):
+    with pytest.raises(ProfileError, match="the tensors beside it are not those"):
         load_parameters(result.profile, fingerprint="f" * 64)
     (again,) = session(system, tmp_path, adapt=settings).run(manifest, feats)
     assert not again.resumed
@@ -276,3 +280,21 @@ def test_targets_of_the_model_itself_leave_every_kind_where_it_is(system, tmp_pa
         stored = load_parameters(result.profile, fingerprint="f" * 64)
         moved[kl] = max(values.abs().max().item() for values in stored.r.values())
     assert moved[0.999] < 0.01 * moved[0.0]
+
+
+def test_any_amount_is_scored_on_the_same_speech_after_the_same_first_pass(system, tmp_path):  # noqa: F811
+    manifest, feats = data(["a", "b"], per_speaker=6)
+    scored = {}
+    for amount in (0.5, 1.2, 99.0, None):
+        protocol = ProtocolConfig(name=Protocol.enrolment, scored=0.5, seconds=amount)
+        run = session(system, tmp_path / "runs" / str(amount), protocol=protocol)
+        run.first_pass_directory = tmp_path / "first_pass"
+        results = list(run.run(manifest, feats))
+        scored[amount] = [(len(result.plan.adaptation), result.plan.evaluation) for result in results]
+        assert len(run.decoder.calls) == (12 if amount == 0.5 else 0) + 6
+    assert [[count for count, _ in own] for own in scored.values()] == [[1, 1], [2, 2], [3, 3], [3, 3]]
+    assert len({tuple(ids for _, ids in own) for own in scored.values()}) == 1
+    with pytest.raises(ConfigError, match="scored is for protocol=enrolment"):
+        ProtocolConfig(scored=0.5)
+    with pytest.raises(ConfigError, match="shares of the same utterances"):
+        ProtocolConfig(name=Protocol.enrolment, scored=0.5, fraction=0.2)

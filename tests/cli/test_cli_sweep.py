@@ -35,7 +35,7 @@ def test_the_flags():
     flags = {option for action in build_parser()._actions for option in action.option_strings}
     assert flags == {
         *("-h", "--help", "--debug", "--version", "--model", "--data", "--speaker", "--speaker-list"),
-        *("--all-speakers", "--out", "--first-pass", "--keep-going", "--allow-commands"),
+        *("--all-speakers", "--out", "--features", "--first-pass", "--keep-going", "--allow-commands"),
         *("--transforms", "--no-transforms"),
     }
 
