@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import kaldialign
 import numpy as np
@@ -22,6 +22,19 @@ def agreed_words(words: Sequence[str], others: Sequence[str]) -> list[bool]:
     """
     pairs = kaldialign.align(list(words), list(others), _NOTHING)
     return [word == other for word, other in pairs if word != _NOTHING]
+
+
+def share_changed(before: Mapping[str, Hypothesis], after: Mapping[str, Hypothesis]) -> float:
+    """Word edits between two passes, per word of the earlier one; an utterance that lacks a path has no words.
+
+    Args:
+        before: utterance id -> earlier words.
+        after: the same later.
+    """
+    names = {**before, **after}
+    old, new = ({name: _texts(own[name]) if name in own else [] for name in names} for own in (before, after))
+    num_edits = sum(int(kaldialign.edit_distance(old[name], new[name])["total"]) for name in names)
+    return num_edits / max(1, sum(map(len, old.values())))
 
 
 def agreed_frames(hypothesis: Hypothesis, other: Hypothesis) -> NDArray[np.float32]:

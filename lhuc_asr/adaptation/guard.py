@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import kaldialign
-
+from lhuc_asr.adaptation.agreement import share_changed
 from lhuc_asr.adaptation.held_out import Verdict
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.errors import ConfigError
@@ -148,13 +147,11 @@ def tried(
         entropy_change: of the network per frame, in nats.
         config: the limits.
     """
-    words = {name: _texts(own) for name, own in first.items()}
-    others = {name: _texts(adapted.get(name)) for name in first}
-    num_words = max(1, sum(map(len, words.values())))
-    num_changed = sum(int(kaldialign.edit_distance(words[name], others[name])["total"]) for name in words)
+    known = {name: adapted[name] for name in first if name in adapted}
+    num_words, num_others = (sum(len(found.words) for found in own.values()) for own in (first, known))
     measured = {
-        "changed": num_changed / num_words,
-        "length_change": (sum(map(len, others.values())) - sum(map(len, words.values()))) / num_words,
+        "changed": share_changed(first, known),
+        "length_change": (num_others - num_words) / max(1, num_words),
         "entropy_change": entropy_change,
         "cost_change": _cost_change(first, adapted),
     }
@@ -180,7 +177,3 @@ def _cost_change(first: Mapping[str, Hypothesis], adapted: Mapping[str, Hypothes
 
 def _cost(hypothesis: Hypothesis) -> float:
     return hypothesis.graph_cost + hypothesis.acoustic_cost
-
-
-def _texts(hypothesis: Hypothesis | None) -> list[str]:
-    return [] if hypothesis is None else [word.text for word in hypothesis.words]

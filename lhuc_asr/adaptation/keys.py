@@ -44,6 +44,11 @@ class AdaptationSettings:
     guard: GuardConfig = field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
+        if self.protocol.num_rounds > 1 and not self.adapt.learns_from_passes:
+            raise ConfigError(
+                f"protocol.num_rounds learns from what is recognised anew, adapt.supervision="
+                f"{self.adapt.supervision.name} from something else; leave it out"
+            )
         if self.protocol.name is not Protocol.online:
             return
         for name, given in (("guard", self.guard.enabled), ("adapt.held_out_share", self.adapt.held_out_share > 0)):
@@ -109,6 +114,8 @@ def speaker_keys(
     learnt = [search, to_plain(settings.lhuc), adapt, _part(speech, plan.adaptation), words]
     if settings.adapt.needs_calibration:
         learnt.append(to_plain(calibration or Calibration()))
+    if settings.protocol.num_rounds > 1:
+        learnt.append(["rounds", settings.protocol.num_rounds])
     if settings.protocol.name is Protocol.online:
         learnt.append(["online", settings.protocol.forgetting, sorted(plan.resets)])
     if settings.guard.enabled:

@@ -39,6 +39,8 @@ class ProtocolConfig:
         num_utterances: learn from that many utterances of each speaker, the first by id.
         seconds: learn from the first utterances until they hold that much audio.
         fraction: learn from that share of each speaker's utterances; enrolment without any amount takes one half.
+        num_rounds: recognise what is learnt from again with what was learnt, and learn anew from that, so many times in
+            all; with adapt.held_out_share it ends sooner where the objective on held-out speech stops falling.
         forgetting: online; share of what was learnt that is forgotten before each utterance is learnt from.
         reset_every: online; give up what was learnt after so many utterances.
         reset_gap: online; give it up where so many seconds lie between two utterances of one recording, as when
@@ -50,6 +52,7 @@ class ProtocolConfig:
     num_utterances: int | None = None
     seconds: float | None = None
     fraction: float | None = None
+    num_rounds: int = 1
     forgetting: float = 0.0
     reset_every: int | None = None
     reset_gap: float | None = None
@@ -75,6 +78,10 @@ class ProtocolConfig:
             raise ConfigError(
                 f"protocol.fraction must be below 1 so that something is left to score, got {self.fraction}"
             )
+        if self.num_rounds < 1:
+            raise ConfigError(f"protocol.num_rounds must be at least 1, got {self.num_rounds}")
+        if self.num_rounds > 1 and self.name is Protocol.online:
+            raise ConfigError("protocol.num_rounds is for speech that is known as a whole, not for protocol=online")
         self._check_online()
 
     def _check_scored(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class SpeakerResult:
             "objective_per_epoch": list(self.update.per_epoch),
             "held_out": self.update.held_out.plain() if self.update.held_out else None,
             "guard": self.update.guard.plain() if self.update.guard else None,
+            "rounds": [asdict(own) for own in self.update.rounds],
             "update_seconds": self.update.seconds,
             "real_time_factor": self.real_time_factor,
             "kept": dict(self.kept),

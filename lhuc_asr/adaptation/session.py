@@ -5,6 +5,7 @@ DIRECTORY/first_pass/<speaker>/     speaker-independent words, state paths and, 
 DIRECTORY/profiles/<speaker>.json   the profile, with its tensors beside it; where others than scales are learnt,
                                     DIRECTORY/parameters/<speaker>.json
 DIRECTORY/second_pass/<speaker>/    adapted words and state paths
+DIRECTORY/rounds/<n>/<speaker>/     where there are several rounds, what the round before recognised
 DIRECTORY/status/<speaker>.json     what became of the speaker
 """
 
@@ -30,6 +31,7 @@ from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass
 from lhuc_asr.adaptation.priors import prior_of
 from lhuc_asr.adaptation.protocol import Protocol, SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
+from lhuc_asr.adaptation.rounds import Rounds
 from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters, load_parameters, save_parameters
 from lhuc_asr.adaptation.supervision import SpeakerTargets, require_speech
 from lhuc_asr.adaptation.target_config import Supervision
@@ -118,7 +120,7 @@ class AdaptationSession:
 
     @property
     def speed(self) -> dict[str, DecodingSpeed]:
-        """Time that ``first_pass``, ``update``, ``guard`` and ``second_pass`` took, of those with something to do."""
+        """Time of ``first_pass``, ``update`` (the last round's), ``rounds``, ``guard`` and ``second_pass``, if done."""
         return {stage: meter.speed for stage, meter in self._meters.items()}
 
     @cached_property
@@ -292,7 +294,8 @@ class AdaptationSession:
                 targets[name] = found
             except SpeakerError as error:
                 yield missing[name], str(error)
-        for name, outcome in self._guarded(self._learn(targets, feats), first, feats):
+        learnt = self._in_rounds(missing, targets, first, manifest, feats)
+        for name, outcome in self._guarded(learnt, first, feats):
             speaker = missing[name]
             yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome, targets[name].kept())
 
@@ -326,6 +329,38 @@ class AdaptationSession:
             if isinstance(outcome, Updated):
                 meter.add(num_frames=targets[name].num_frames, cpu=outcome.cpu, frame_shift_ms=self._shift)
             yield name, outcome
+
+    def _in_rounds(
+        self,
+        speakers: Mapping[str, _Speaker],
+        targets: dict[str, SpeakerTargets],
+        first: Mapping[str, SpeakerPass],
+        manifest: Manifest,
+        feats: Feats,
+    ) -> Iterator[tuple[str, Updated | str]]:
+        """What is learnt, in as many rounds as the settings ask for; ``targets`` become those of the last good one."""
+        if self.settings.protocol.num_rounds == 1:
+            yield from self._learn(targets, feats)
+            return
+        learnt: dict[str, Updated] = {}
+        for name, outcome in self._learn(targets, feats):
+            if isinstance(outcome, str):
+                yield name, outcome
+            else:
+                learnt[name] = outcome
+        if not learnt:
+            return
+        rounds = Rounds(
+            self._source(manifest, feats),
+            self._search,
+            lambda found: self._learn(found, feats),
+            lambda number: PassStore(self.directory / "rounds" / str(number)),
+            {name: speaker.keys.update for name, speaker in speakers.items()},
+            self.settings.protocol.num_rounds,
+            self._meter("rounds"),
+            self.own,
+        )
+        yield from rounds(learnt, first, {name: speaker.plan for name, speaker in speakers.items()}, targets)
 
     def _guarded(
         self, outcomes: Iterator[tuple[str, Updated | str]], first: Mapping[str, SpeakerPass], feats: Feats

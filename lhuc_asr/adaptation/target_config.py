@@ -141,6 +141,12 @@ class TargetConfig:
         return self.supervision in of_lattices or self.looks_at_confidence
 
     @property
+    def learns_from_passes(self) -> bool:
+        """Whether targets change when something else is recognised."""
+        fixed = (Supervision.soft, Supervision.entropy, Supervision.oracle)
+        return self.supervision not in fixed and (self.supervision is not Supervision.words or self.only_agreed)
+
+    @property
     def needs_frames(self) -> bool:
         """Whether confidences of frames are asked for."""
         selects = self.min_confidence > 0 or self.best_share < 1

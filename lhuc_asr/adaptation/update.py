@@ -93,6 +93,23 @@ class AdaptConfig(ParameterConfig, TargetConfig, AdaptCriterionConfig, EstimateC
 
 
 @dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round of self-training.
+
+    Attributes:
+        number: from 1.
+        changed: words that changed since the round before, per word of it; 0 in the first round.
+        objective: on held-out speech, after its best sweep; None where none was held out.
+        kept: False where the round before was better.
+    """
+
+    number: int
+    changed: float = 0.0
+    objective: float | None = None
+    kept: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpdateReport:
     """What an update did.
 
@@ -104,6 +121,7 @@ class UpdateReport:
         held_out: what speech told that was not learnt from; None where none was to be held out.
         coefficients: numbers that were learnt instead of r; none where r was learnt.
         guard: what the guard said, to which nothing else here pays heed; None where there was none.
+        rounds: of self-training; none where there was one pass alone.
     """
 
     objective_before: float
@@ -113,6 +131,7 @@ class UpdateReport:
     held_out: HeldOutReport | None = None
     coefficients: tuple[float, ...] = ()
     guard: GuardReport | None = None
+    rounds: tuple[Round, ...] = ()
 
 
 def adapt(

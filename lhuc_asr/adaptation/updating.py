@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -27,7 +27,7 @@ from lhuc_asr.adaptation.priors import start_at_mean
 from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.targets import joined
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update import AdaptConfig, Round, UpdateReport, adapt_group
 from lhuc_asr.adaptation.utterances import require_lengths, utterances_of
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
@@ -114,6 +114,7 @@ class Updated:
                 "objective_per_epoch": list(self.report.per_epoch),
                 "update_seconds": self.report.seconds,
                 **({"prior": self.prior} if self.prior else {}),
+                **({"rounds": [asdict(own) for own in self.report.rounds]} if self.report.rounds else {}),
                 **({"coefficients": list(self.report.coefficients)} if self.report.coefficients else {}),
             },
         }
@@ -148,6 +149,7 @@ def report_of(profile: Stored) -> UpdateReport:
         held_out=HeldOutReport.from_plain(profile.guard if guard is None else (profile.guard or {}).get("held_out")),
         coefficients=tuple(profile.settings.get("coefficients", ())),
         guard=guard,
+        rounds=tuple(Round(**own) for own in profile.settings.get("rounds", ())),
     )
 
 

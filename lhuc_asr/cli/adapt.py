@@ -134,6 +134,9 @@ class _Report:
         ]
         if result.update.held_out is not None:
             parts.append(str(result.update.held_out))
+        if result.update.rounds:
+            kept = max(own.number for own in result.update.rounds if own.kept)
+            parts.append(f"round {kept} of {len(result.update.rounds)} kept")
         if result.update.guard is not None:
             parts.append(str(result.update.guard))
         scores = self._scores([result])
