@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lhuc_asr.decoding.hypothesis import Hypothesis, Word
     from lhuc_asr.scoring.comparison import Comparison
     from lhuc_asr.scoring.confidence import ConfidenceScore
+    from lhuc_asr.scoring.curve import Curve
     from lhuc_asr.scoring.edit import ErrorCounts
     from lhuc_asr.scoring.verdicts import VerdictScore
     from lhuc_asr.scoring.wer import Score
@@ -90,6 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="instead of --hyp: runs of lhuc-adapt from the same first pass, named ARM or ARM@AMOUNT; a table with "
         "p-values adjusted by Holm's method, and pictures by seconds of speech and by speaker",
     )
+    parser.add_argument(
+        "--curve",
+        metavar="LABEL",
+        help="draw the error rates of systems named LINE@NUMBER against the number, which this label explains, and "
+        "those of all others as levels, in place of the pictures of pairs",
+    )
     parser.add_argument("--alignments", action="store_true", help="write every utterance word by word")
     parser.add_argument("--cer", action="store_true", help="count characters instead of words")
     parser.add_argument("--normalise", action="store_true", help="upper-case both sides and drop punctuation")
@@ -116,10 +123,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     comparisons = _comparisons(scores)
     confidences = _confidences(references, systems)
     groups = _groups(args.groups, scores) if args.groups else {}
+    curve = _curve(scores) if args.curve else None
     _print(scores, comparisons, confidences)
     verdicts = _verdicts(args.verdicts, scores) if args.verdicts else None
     _write_texts(args.out, references, systems)
     _write_reports(args, scores, comparisons, confidences, groups, verdicts)
+    if curve is not None:
+        _draw_curve(args.out / "curve.png", curve, args.curve)
+    elif comparisons:
+        _draw_pairs(args, comparisons)
     return OK
 
 
@@ -127,7 +139,7 @@ def _compare(args: argparse.Namespace) -> int:
     """Runs of lhuc-adapt side by side."""
     from lhuc_asr.cli._comparing import compare_runs
 
-    given = ("hyp", "groups", "profiles", "verdicts", "alignments", "cer", "normalise", "common")
+    given = ("hyp", "groups", "profiles", "verdicts", "curve", "alignments", "cer", "normalise", "common")
     if foreign := [name for name in given if getattr(args, name)]:
         raise UsageError(f"--compare takes --ref, --utt2spk and --out, but not --{foreign[0]}")
     references = _read_references(args.ref, args.utt2spk)
@@ -286,6 +298,19 @@ def _verdicts(directory: Path, scores: Mapping[str, Score]) -> VerdictScore:
     return found
 
 
+def _curve(scores: Mapping[str, Score]) -> Curve:
+    from lhuc_asr.scoring.curve import curve_of
+
+    return curve_of(scores)
+
+
+def _draw_curve(path: Path, curve: Curve, label: str) -> None:
+    from lhuc_asr.scoring.curve import draw_curve
+
+    draw_curve(path, curve, label)
+    print(f"picture {path}")
+
+
 def _print(
     scores: Mapping[str, Score],
     comparisons: Mapping[tuple[str, str], Comparison],
@@ -342,14 +367,17 @@ def _write_reports(
     if args.alignments:
         for name, result in scores.items():
             write_text(args.out / f"{escape_id(name)}.alignments.txt", alignments_text(result))
-    if comparisons:
-        from lhuc_asr.scoring.picture import draw_results
 
-        scales = _scales(args.profiles) if args.profiles else None
-        for (first, second), comparison in comparisons.items():
-            path = args.out / f"{escape_id(first)}-{escape_id(second)}.png"
-            draw_results(path, comparison, names=(first, second), scales=scales)
-            print(f"picture {path}")
+
+def _draw_pairs(args: argparse.Namespace, comparisons: Mapping[tuple[str, str], Comparison]) -> None:
+    from lhuc_asr.files import escape_id
+    from lhuc_asr.scoring.picture import draw_results
+
+    scales = _scales(args.profiles) if args.profiles else None
+    for (first, second), comparison in comparisons.items():
+        path = args.out / f"{escape_id(first)}-{escape_id(second)}.png"
+        draw_results(path, comparison, names=(first, second), scales=scales)
+        print(f"picture {path}")
 
 
 def _scales(directory: Path) -> dict[str, dict[str, Any]]:

@@ -72,3 +72,29 @@ if stage 7 speed; then # real-time factors with one process and thread, and with
       experiment=speechocean762 "${overrides[@]}" runtime.num_jobs=$count runtime.num_threads=$count
   done
 fi
+
+if stage 8 sat; then # research: speaker-adaptive training by the share gamma of row 0, beside LHUC on SI; on dev alone
+  gammas="0.1 0.3 0.5 0.6 0.7"
+  for gamma in $gammas; do
+    sat=$exp/sat_$gamma
+    mkdir -p "$sat/si/work"
+    for part in features gmm gmm_features; do # nothing of them is learnt from the scales
+      [[ -e $sat/si/work/$part ]] || cp -r "$exp/si/work/$part" "$sat/si/work"
+    done
+    lhuc-train --data "$data/train" --lexicon "$data/lexicon.txt" --out "$sat/si" \
+      experiment=$preset sat=frame "${overrides[@]}" sat.share="$gamma"
+    cp "$exp/si/decoding.json" "$sat/si" # all are searched with the settings that were chosen for SI
+    for protocol in two_pass enrolment; do
+      exp=$sat adapt dev $protocol protocol=$protocol
+    done
+  done
+  for protocol in two_pass enrolment; do
+    points=()
+    for gamma in $gammas; do
+      found=$exp/sat_$gamma/$protocol/dev
+      points+=(--hyp "SAT, SI mode@$gamma=$found/si" --hyp "SAT-LHUC@$gamma=$found/adapted")
+    done
+    lhuc-score --ref "$data/dev" --common --out "$exp/sat_curve/$protocol" --curve gamma \
+      --hyp SI="$exp/$protocol/dev/si" --hyp LHUC="$exp/$protocol/dev/adapted" "${points[@]}"
+  done
+fi

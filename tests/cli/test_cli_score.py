@@ -167,7 +167,7 @@ def test_flags_are_known():
     flags = {option for action in build_parser()._actions for option in action.option_strings}
     assert flags == {
         *("-h", "--help", "--debug", "--version", "--ref", "--hyp", "--out", "--utt2spk", "--groups", "--profiles"),
-        *("--verdicts", "--compare"),
+        *("--verdicts", "--compare", "--curve"),
         *("--alignments", "--cer", "--normalise", "--common"),
     }
     assert isinstance(build_parser(), argparse.ArgumentParser)
@@ -206,3 +206,14 @@ def test_verdicts_are_compared_with_what_happened(data, tmp_path, capsys):
     assert "right: 1 of 2 speakers" in printed and "without guard: 1 helped, 1 same, 0 harmed" in printed
     found = json.loads((tmp_path / "out" / "results.json").read_text())["verdicts"]
     assert found["confusion"]["fell back"] == {"helped": 0, "same": 1, "harmed": 0}
+
+
+def test_a_curve_takes_the_place_of_pictures_of_pairs(data, tmp_path, capsys):
+    before, after = write_text(tmp_path / "si", BEFORE), write_text(tmp_path / "lhuc", AFTER)
+    systems = ["--hyp", f"SI={before}", "--hyp", f"SAT@0.1={before}", "--hyp", f"SAT@0.5={after}"]
+    assert main(["--ref", data, *systems, "--out", str(tmp_path / "out"), "--curve", "gamma"]) == 0
+    assert "curve.png" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["curve.png"]
+    assert main(["--ref", data, *systems[:4], "--out", str(tmp_path / "none"), "--curve", "gamma"]) == 2
+    assert "a curve needs two systems" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
