@@ -175,7 +175,7 @@ class OnlineAdaptation:
                 num_jobs=1,
                 meter=meter or SpeedMeter(),
                 on_failure=note,
-                **({"on_lattice": keep} if self.settings.adapt.needs_lattices else {}),
+                **({"on_lattice": keep} if self.settings.adapt.keeps_lattices else {}),
             )
         )
         return SpeakerPass({own.utterance: own for own in found}, failed), lattices
@@ -192,7 +192,7 @@ class OnlineAdaptation:
         adapt, system = self.settings.adapt, self.system
         targets = self.make(plan, recognised, lattices)
         require_speech(targets, plan.speaker, at_least=adapt.min_seconds, frame_shift_ms=system.output_shift_ms)
-        speech = speech_of(targets, self.feats, system.network)
+        speech = speech_of(targets, self.feats, system.network, whole=self.criterion.sequence is not None)
         state.forget(self.settings.protocol.forgetting)
         (outcome,) = adapt_group(
             system.network, [state.adapter], [speech], adapt, prior=self.prior, criterion=self.criterion

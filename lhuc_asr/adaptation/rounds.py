@@ -96,7 +96,7 @@ class Rounds:
         self, number: int, scales: Mapping[str, Updated], plans: Mapping[str, SpeakerPlan]
     ) -> dict[str, SpeakerPass]:
         """What each speaker's scales recognise; read where an earlier run was broken off."""
-        store, lattices = self.store(number), self.source.config.needs_lattices
+        store, lattices = self.store(number), self.source.config.keeps_lattices
         keys = {name: f"{self.keys[name]}/{number}" for name in scales}
         stored = {name: store.get(name, keys[name], with_lattices=lattices) for name in scales}
         found = {name: known for name, known in stored.items() if known is not None}

@@ -108,6 +108,7 @@ class AdaptationSession:
         Raises:
             SpeakerError: the manifest is empty.
             SiteError: a layer that was asked for does not exist or does not act.
+            ModelError: the model was not trained by the criterion that is asked for.
             ProfileError: a prior that was asked for cannot be read, or is of another model or of other layers.
             DataError: another system's words cannot be read, or are of other utterances.
             WorkerError: a worker process died; run again to go on.
@@ -140,12 +141,13 @@ class AdaptationSession:
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """The layers that are scaled, each proved to act."""
-        return proved_sites(self.system.network, self.settings.lhuc.layers)
+        whole = True if self.criterion.sequence else None
+        return proved_sites(self.system.network, self.settings.lhuc.layers, whole=whole)
 
     @cached_property
     def criterion(self) -> AdaptCriterion:
         """What judges the outputs while scales are learnt."""
-        return criterion_of(self.system, self.settings.adapt)
+        return criterion_of(self.system, self.settings.adapt, self.settings.adapt)
 
     @cached_property
     def own(self) -> ParameterSet | None:
@@ -254,7 +256,7 @@ class AdaptationSession:
 
     def _recognise(self, todo: list[_Speaker], feats: Feats) -> dict[str, SpeakerPass]:
         """First passes, those that are stored read and the others made and stored."""
-        lattices = self.settings.adapt.needs_lattices and not self._is_online
+        lattices = self.settings.adapt.keeps_lattices and not self._is_online
         stored = {s.name: self._first_passes.get(s.name, s.keys.first_pass, with_lattices=lattices) for s in todo}
         first = {name: known for name, known in stored.items() if known is not None}
         missing = {s.name: s for s in todo if s.name not in first}

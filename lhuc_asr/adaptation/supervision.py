@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lhuc_asr.adaptation.other_words import align_words
 from lhuc_asr.adaptation.posteriors import as_targets
 from lhuc_asr.adaptation.protocol import SpeakerPlan
+from lhuc_asr.adaptation.sequence_criteria import Goal
 from lhuc_asr.adaptation.targets import EntropyTargets, SoftTargets, Targets
 from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
 from lhuc_asr.errors import SpeakerError
@@ -37,6 +38,8 @@ class SpeakerTargets:
         posteriors: utterance id -> what several states share frames of, in place of ``pdfs``.
         weights: utterance id -> (T',) what each frame counts, at least 0; utterances that are absent count fully.
         entropy: share of the adapted network's own entropy in the objective, 0 to 1; the rest is ``posteriors``.
+        paths: utterance id -> (T',) transition ids of what is believed.
+        goals: utterance id -> what a criterion of whole utterances learns from; absent ones are not learnt from.
     """
 
     pdfs: Mapping[str, NDArray[np.int32]]
@@ -46,6 +49,8 @@ class SpeakerTargets:
     posteriors: Mapping[str, FramePosteriors] = field(default_factory=dict)
     weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     entropy: float = 0.0
+    paths: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
+    goals: Mapping[str, Goal] = field(default_factory=dict)
 
     @property
     def num_kept_frames(self) -> int:
@@ -113,6 +118,7 @@ def targets_of_paths(
         num_frames=sum(len(path) for path in paths.values()),
         num_speech_frames=sum(int(is_speech(path, hmm).sum()) for path in paths.values()),
         failed=failed,
+        paths=paths,
     )
 
 

@@ -127,6 +127,11 @@ class TargetConfig:
         return self.weights is not Weighting.none or self.min_confidence > 0 or self.best_share < 1
 
     @property
+    def weighs_frames(self) -> bool:
+        """Whether frames of one utterance may count differently."""
+        return self.weights is not Weighting.none or self.min_confidence > 0 or self.only_agreed
+
+    @property
     def needs_words(self) -> bool:
         """Whether confidences of words are asked for."""
         selects = self.min_confidence > 0 or self.best_share < 1

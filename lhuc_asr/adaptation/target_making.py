@@ -6,6 +6,7 @@ adaptation script do; all other kinds begin with it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from lhuc_asr.adaptation.other_words import Taught
 from lhuc_asr.adaptation.passes import SpeakerPass
 from lhuc_asr.adaptation.posteriors import mixed, of_log_probs, of_path, sharpened
 from lhuc_asr.adaptation.protocol import SpeakerPlan
+from lhuc_asr.adaptation.sequence_criteria import Goal
 from lhuc_asr.adaptation.supervision import SpeakerTargets, failed_of, is_speech, targets_of_paths
 from lhuc_asr.adaptation.target_config import Supervision, TargetConfig
 from lhuc_asr.adaptation.weighting import (
@@ -37,9 +39,12 @@ from lhuc_asr.decoding.lattice_posteriors import FramePosteriors, arc_posteriors
 from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader
 from lhuc_asr.decoding.nbest import nbest, sentence_posteriors
 from lhuc_asr.decoding.word_lattice import word_lattice
+from lhuc_asr.errors import AlignmentError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.system.model_directory import AcousticSystem
+
+logger = logging.getLogger(__name__)
 
 Lattices = Mapping[str, Lattice]
 """Utterance id -> lattice of the first pass."""
@@ -55,7 +60,7 @@ class TargetMaker:
         feats: utterance id -> (T, F) normalised; read for what the network says.
         calibration: of confidences of words.
         taught: another system's words, where targets come from them.
-        criterion: makes posteriors of what the network gives.
+        criterion: makes posteriors of what the network gives, and goals of utterances.
     """
 
     system: AcousticSystem
@@ -81,12 +86,26 @@ class TargetMaker:
         paths = {utterance: hypothesis.transition_ids for utterance, hypothesis in believed.items()}
         targets = targets_of_paths(paths, failed_of(plan.adaptation, failed), self.system.hmm)
         targets = self.with_kl(replace(targets, posteriors=self._posteriors(targets, lattices)))
+        targets = self.with_goals(targets, lattices)
         weights = self._weights(believed, first, lattices)
         if not weights:
             return targets
         counting = (is_speech(path, self.system.hmm) & (weights[name] > 0) for name, path in paths.items())
         num_speech_frames = sum(int(frames.sum()) for frames in counting)
         return weighted(targets, weights, num_speech_frames, speaker=plan.speaker, config=config)
+
+    def with_goals(self, targets: SpeakerTargets, lattices: Lattices) -> SpeakerTargets:
+        """The same with what a criterion of whole utterances learns from; utterances without it are told."""
+        sequence = self.criterion.sequence
+        if sequence is None:
+            return targets
+        goals: dict[str, Goal] = {}
+        for utterance, path in targets.paths.items():
+            try:
+                goals[utterance] = sequence.goal(utterance, path, lattices.get(utterance))
+            except AlignmentError as error:
+                logger.warning("%s; it is not learnt from", error)
+        return replace(targets, goals=goals)
 
     def _believed(
         self, plan: SpeakerPlan, first: SpeakerPass, lattices: Lattices

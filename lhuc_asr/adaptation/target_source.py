@@ -11,8 +11,9 @@ from lhuc_asr.adaptation.other_words import OtherWords, Taught, align_other_word
 from lhuc_asr.adaptation.passes import PassStore, SpeakerPass
 from lhuc_asr.adaptation.protocol import SpeakerPlan
 from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references
-from lhuc_asr.adaptation.target_config import Supervision, TargetConfig
+from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.adaptation.target_making import TargetMaker
+from lhuc_asr.adaptation.update import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.errors import SpeakerError
@@ -33,11 +34,11 @@ class TargetSource:
         num_jobs: processes.
         calibration: of confidences of words.
         others: another system's words, where targets come from them.
-        criterion: how the network's outputs are read.
+        criterion: how the network's outputs are read, and what utterances are learnt from as wholes.
     """
 
     system: AcousticSystem
-    config: TargetConfig
+    config: AdaptConfig
     feats: Feats
     transcripts: Mapping[str, str]
     num_jobs: int
@@ -58,7 +59,8 @@ class TargetSource:
         if self.config.supervision is Supervision.oracle:
             make = TargetMaker(self.system, self.config, self.feats, self.calibration, None, self.criterion)
             aligned = align_references(self.system, plans, self.transcripts, self.feats, num_jobs=self.num_jobs)
-            yield from ((name, make.with_kl(targets)) for name, targets in aligned)
+            for name, targets in aligned:
+                yield name, make.with_goals(make.with_kl(targets), self._lattices(name, store))
             return
         maker = self.maker(plans, passes)
 
@@ -68,7 +70,7 @@ class TargetSource:
             except SpeakerError as error:
                 return plan.speaker, error
 
-        num_jobs = self.num_jobs if self.config.needs_lattices else 1
+        num_jobs = self.num_jobs if self.config.keeps_lattices else 1
         yield from track(map_in_processes(made, plans, num_jobs=num_jobs), "targets", total=len(plans), unit="speaker")
 
     def maker(self, plans: Sequence[SpeakerPlan], passes: Mapping[str, SpeakerPass]) -> TargetMaker:
@@ -87,4 +89,4 @@ class TargetSource:
         return align_other_words(self.system, words, plans, first, self.feats, num_jobs=self.num_jobs)
 
     def _lattices(self, speaker: str, store: PassStore) -> Mapping[str, Lattice]:
-        return store.lattices(speaker) if self.config.needs_lattices else {}
+        return store.lattices(speaker) if self.config.keeps_lattices else {}

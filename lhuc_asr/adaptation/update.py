@@ -26,6 +26,7 @@ from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.profiles.prior import ScalePrior
+from lhuc_asr.training.criteria import CriterionKind
 from lhuc_asr.training.precision import Precision
 from lhuc_asr.units import Seconds
 
@@ -44,7 +45,7 @@ class AdaptConfig(ParameterConfig, TargetConfig, AdaptCriterionConfig, EstimateC
     Which numbers, from which targets, what judges, holds and stops them, stands in the bases.
 
     Attributes:
-        lr: step of plain gradient descent on the mean cross-entropy of a minibatch.
+        lr: step of plain gradient descent on the mean objective of a minibatch.
         schedule: how long later steps are; linear takes the noise of single minibatches out of the end.
         num_epochs: sweeps over the speaker's frames.
         precision: of the matrix products. bfloat16 is two to three times faster on processors with AMX and less
@@ -72,6 +73,7 @@ class AdaptConfig(ParameterConfig, TargetConfig, AdaptCriterionConfig, EstimateC
         AdaptCriterionConfig.__post_init__(self)
         EstimateConfig.__post_init__(self)
         HeldOutConfig.__post_init__(self)
+        self.check_with(self)
         if not self.lr > 0:
             raise ConfigError(f"adapt.lr must be positive, got {self.lr}")
         if self.num_epochs < 1:
@@ -86,6 +88,15 @@ class AdaptConfig(ParameterConfig, TargetConfig, AdaptCriterionConfig, EstimateC
                     f"adapt.{name} names a file about scales; adapt.parameters={self.parameters.name} learns others: "
                     "give it with adapt.parameters=lhuc"
                 )
+
+    @property
+    def keeps_lattices(self) -> bool:
+        """Whether the first pass must keep more than its best paths, for the targets or for the criterion."""
+        return self.needs_lattices or self.criterion is CriterionKind.smbr
+
+    def described(self) -> str:
+        """Targets, criterion, and what departs from the defaults of both, on one line."""
+        return ", ".join([TargetConfig.described(self), *self.criterion_told()])
 
     def lr_after(self, num_sweeps: float) -> float:
         """Step when that many sweeps, and parts of one, are done."""
@@ -114,7 +125,7 @@ class UpdateReport:
     """What an update did.
 
     Attributes:
-        objective_before: mean cross-entropy per frame with the scales at the start.
+        objective_before: mean of the criterion per frame with the scales at the start.
         objective_after: the same with the scales at the end.
         per_epoch: mean of the minibatch objectives of every sweep, measured on the way.
         seconds: wall-clock time that the update took.

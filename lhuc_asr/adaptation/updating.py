@@ -27,7 +27,7 @@ from lhuc_asr.adaptation.priors import start_at_mean
 from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.targets import joined
-from lhuc_asr.adaptation.update import AdaptConfig, Round, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update import Round, UpdateReport, adapt_group
 from lhuc_asr.adaptation.utterances import require_lengths, utterances_of
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
@@ -195,7 +195,7 @@ def update_speakers(
             return list(_update_group(network, sites, group, targets, feats, method))
 
     device = device_of(network)
-    groups = list(_groups(network, sites, targets, settings.adapt))
+    groups = list(_groups(network, sites, targets, method))
     num_jobs = min(num_jobs, len(groups)) if device.type == "cpu" else 1
     outcomes = chain.from_iterable(map_in_processes(update, groups, num_jobs=num_jobs))
     yield from track(outcomes, "adaptation", total=len(targets), unit="speaker")
@@ -211,20 +211,20 @@ class _Method:
 
 
 def _groups(
-    network: AcousticNetwork, sites: Sequence[Site], targets: Mapping[str, SpeakerTargets], config: AdaptConfig
+    network: AcousticNetwork, sites: Sequence[Site], targets: Mapping[str, SpeakerTargets], method: _Method
 ) -> Iterator[tuple[str, ...]]:
     """Who learns side by side; nobody where a whole utterance cannot be given its own speaker's factors.
 
     Numbers other than scales change the network for everything that passes through it.
     """
-    apart = network.learns_from_frames or all(site.layout.tells_utterances_apart for site in sites)
-    if not apart or config.parameters is not Parameters.lhuc:
+    from_frames = network.learns_from_frames and method.criterion.sequence is None
+    apart = from_frames or all(site.layout.tells_utterances_apart for site in sites)
+    if not apart or method.settings.adapt.parameters is not Parameters.lhuc:
         yield from ((speaker,) for speaker in targets)
         return
-    batch_size = config.batch_size
     sizes = GroupSizes.for_device(device_of(network), sites[0].num_units)
     num_frames = {speaker: own.num_frames * network.subsampling for speaker, own in targets.items()}
-    yield from groups_of_speakers(num_frames, batch_size * network.subsampling, sizes)
+    yield from groups_of_speakers(num_frames, method.settings.adapt.batch_size * network.subsampling, sizes)
 
 
 def _update_group(
@@ -240,7 +240,7 @@ def _update_group(
     able: dict[str, Learnt] = {}
     for speaker in group:
         try:
-            able[speaker] = speech_of(targets[speaker], feats, network)
+            able[speaker] = speech_of(targets[speaker], feats, network, whole=method.criterion.sequence is not None)
         except _FAILURES as error:
             outcomes[speaker] = _reason(speaker, error)
     try:
@@ -304,9 +304,18 @@ def beginning(
     return start_at_mean(LhucAdapter.identity(network, sites, settings.lhuc.amplitude), prior)
 
 
-def speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork) -> Learnt:
-    """What a speaker learns from, in the way that suits the network."""
+def speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork, *, whole: bool = False) -> Learnt:
+    """What a speaker learns from, in the way that suits the network.
+
+    Args:
+        targets: of the speaker.
+        feats: utterance id -> (T, F) normalised.
+        network: which is adapted.
+        whole: whether the criterion judges whole utterances, which the targets have goals for.
+    """
     require_lengths(targets.pdfs, feats, network)
+    if whole:
+        return utterances_of(targets.tensors(whole=True), feats, network, targets.goals)
     if not network.learns_from_frames:
         return utterances_of(targets.tensors(whole=True), feats, network)
     counting = targets.tensors(whole=False)

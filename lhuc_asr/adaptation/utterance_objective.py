@@ -14,6 +14,7 @@ from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.minibatches import JointMinibatch, joint_minibatches
 from lhuc_asr.adaptation.objective import Factors, differentiated
 from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.sequence_criteria import SequenceCriterion
 from lhuc_asr.adaptation.targets import Targets, cross_entropies, joined
 from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
 from lhuc_asr.errors import SiteError
@@ -36,6 +37,7 @@ class PaddedBatch:
         piece_N: the piece of each target.
         output_N: its output, counted within the piece.
         targets: of the N outputs.
+        pieces: the B pieces themselves.
     """
 
     feats_BTF: Tensor
@@ -44,6 +46,7 @@ class PaddedBatch:
     piece_N: Tensor
     output_N: Tensor
     targets: Targets
+    pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class GroupUtterances:
         self.num_items = [len(speaker.pieces) for speaker in speakers]
         self._first_item = [0, *accumulate(self.num_items)]
         pieces = [piece for speaker in speakers for piece in speaker.pieces]
-        self._table = _Table(pieces)
+        self._pieces, self._table = pieces, _Table(pieces)
         self._feats_TF = torch.cat([piece.feats for piece in pieces]).to(device)
         self._targets = joined([piece.targets for piece in pieces]).to(device)
         self._num_targets = list(torch.split(self._table.num_targets, self.num_items))
@@ -115,6 +118,7 @@ class GroupUtterances:
             piece_N=piece_N.to(self.device),
             output_N=(self._table.skip[items_B][piece_N] + number_N).to(self.device),
             targets=self._targets[targets],
+            pieces=tuple(self._pieces[item] for item in items_B.tolist()),
         )
 
 
@@ -172,7 +176,7 @@ def opened_utterance_objective(
 
 
 class UtteranceObjective:
-    """Cross-entropy of whole utterances: hooks scale the sites, each utterance by its speaker's factors.
+    """What whole utterances are judged by: hooks scale the sites, each utterance by its speaker's factors.
 
     Args:
         network: in evaluation mode.
@@ -188,7 +192,7 @@ class UtteranceObjective:
         self._speaker_B = torch.zeros(0, dtype=torch.int64)
 
     def losses(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
-        """(S,) mean cross-entropy of each speaker's targets."""
+        """(S,) mean objective of each speaker's outputs."""
         with torch.no_grad():
             return self.losses_with_graph(batch, factors)
 
@@ -210,19 +214,52 @@ class UtteranceObjective:
     def losses_with_graph(self, batch: UtteranceMinibatch, factors: Factors) -> Tensor:
         """(S,) the same, to be differentiated where gradients are enabled."""
         self._factors = factors
-        losses_N = torch.cat([self._losses_of_targets(part) for part in batch.parts])
-        return batch.rows.means(losses_N.index_select(0, batch.order_N))
+        outputs = [self._outputs(part) for part in batch.parts]
+        share, sequence = self._criterion.frame_share, self._criterion.sequence
+        losses_S = _zeros(len(batch.rows.counts), outputs[0])
+        if share:
+            parts = zip(batch.parts, outputs, strict=True)
+            losses_N = torch.cat([self._losses_of_targets(part, outputs_BTV) for part, outputs_BTV in parts])
+            losses_S = losses_S + share * batch.rows.means(losses_N.index_select(0, batch.order_N))
+        if sequence is not None:
+            losses_S = losses_S + (1 - share) * self._losses_of_utterances(batch, outputs, sequence)
+        return losses_S
 
-    def _losses_of_targets(self, part: PaddedBatch) -> Tensor:
+    def _outputs(self, part: PaddedBatch) -> Tensor:
+        """(B, T', V) outputs of the network for utterances of similar length."""
         self._speaker_B = part.speaker_B
         with torch.autocast(part.feats_BTF.device.type, dtype=self._dtype, enabled=self._dtype is not None):
-            outputs_BTV = self._network(part.feats_BTF, part.lens_B)
+            outputs_BTV: Tensor = self._network(part.feats_BTF, part.lens_B)
+        return outputs_BTV
+
+    def _losses_of_utterances(
+        self, batch: UtteranceMinibatch, outputs: Sequence[Tensor], sequence: SequenceCriterion
+    ) -> Tensor:
+        """(S,) mean over each speaker's outputs; every speaker is judged alone, as if there were no other."""
+        sums_S = _zeros(len(batch.rows.counts), outputs[0])
+        for part, outputs_BTV in zip(batch.parts, outputs, strict=True):
+            lens_B = self._network.output_lens(part.lens_B).cpu()
+            for speaker in sorted(set(part.speaker_B.tolist())):
+                own = (part.speaker_B == speaker).nonzero().squeeze(1)
+                pieces, lens = [part.pieces[row] for row in own.tolist()], lens_B[own.cpu()]
+                judged = outputs_BTV.index_select(0, own)[:, : int(lens.max())]
+                names = [piece.utterance for piece in pieces]
+                loss = sequence.loss(judged, lens, [piece.goal for piece in pieces], names)
+                sums_S = sums_S.index_add(0, part.speaker_B[own[:1]], (loss * lens.sum()).to(sums_S)[None])
+        return sums_S / batch.rows.sizes(sums_S)
+
+    def _losses_of_targets(self, part: PaddedBatch, outputs_BTV: Tensor) -> Tensor:
         log_probs_BTV = self._criterion.log_posteriors(outputs_BTV)
         if isinstance(part.targets, Tensor):
             losses_N: Tensor = -log_probs_BTV[part.piece_N, part.output_N, part.targets]
         else:
             losses_N = cross_entropies(log_probs_BTV[part.piece_N, part.output_N], part.targets)
         return losses_N.to(torch.promote_types(losses_N.dtype, torch.float32))
+
+
+def _zeros(count: int, like: Tensor) -> Tensor:
+    """(count,) sums in single precision or better."""
+    return like.new_zeros(count, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def _require_told_apart(site: Site, *, is_ragged: bool) -> None:

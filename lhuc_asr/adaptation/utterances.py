@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lhuc_asr.adaptation.sequence_criteria import Goal
 from lhuc_asr.adaptation.targets import Targets, joined
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.models.network import AcousticNetwork
@@ -29,11 +30,15 @@ class Piece:
         feats: (T, F) normalised features.
         targets: of N consecutive outputs.
         skip: outputs of ``feats`` before the first that has a target.
+        utterance: its id.
+        goal: what a criterion of whole utterances learns from.
     """
 
     feats: Tensor
     targets: Targets
     skip: int = 0
+    utterance: str = ""
+    goal: Goal | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +68,10 @@ class SpeakerUtterances:
 
 
 def utterances_of(
-    targets: Mapping[str, Targets], feats: Mapping[str, NDArray[np.float32]], network: AcousticNetwork
+    targets: Mapping[str, Targets],
+    feats: Mapping[str, NDArray[np.float32]],
+    network: AcousticNetwork,
+    goals: Mapping[str, Goal] | None = None,
 ) -> SpeakerUtterances:
     """One speaker's utterances with their targets, as a network takes them.
 
@@ -71,13 +79,18 @@ def utterances_of(
         targets: utterance id -> targets of all T' outputs; utterances without any are left out.
         feats: utterance id -> (T, F) normalised.
         network: says how long a piece may be and how outputs are counted.
+        goals: utterance id -> what a criterion of whole utterances learns from; such are never cut, and others left
+            out. None for cross-entropy of frames.
 
     Raises:
         SpeakerError: features have another dimension than the network's, or the network needs whole utterances and
             one is too long for that.
     """
-    pieces = (piece for name, own in targets.items() for piece in _pieces(name, feats[name], own, network))
-    return SpeakerUtterances(tuple(pieces))
+    if goals is None:
+        pieces = (piece for name, own in targets.items() for piece in _pieces(name, feats[name], own, network))
+        return SpeakerUtterances(tuple(pieces))
+    whole = (_whole(name, feats[name], own, network) for name, own in targets.items() if name in goals)
+    return SpeakerUtterances(tuple(replace(piece, goal=goals[piece.utterance]) for piece in whole))
 
 
 def require_lengths(
@@ -102,20 +115,24 @@ def require_lengths(
 def _pieces(utterance: str, feats: NDArray[np.float32], targets: Targets, network: AcousticNetwork) -> Iterator[Piece]:
     if not len(targets):
         return
+    whole = _whole(utterance, feats, targets, network)
+    if network.has_windows:
+        yield from cut(whole, network.context, network.subsampling)
+    else:
+        yield whole
+
+
+def _whole(utterance: str, feats: NDArray[np.float32], targets: Targets, network: AcousticNetwork) -> Piece:
     if feats.shape[1] != network.feat_dim:
         raise SpeakerError(
             f"utterance {utterance!r} has {feats.shape[1]} features a frame, the network takes {network.feat_dim}"
         )
-    whole = Piece(torch.from_numpy(np.ascontiguousarray(feats, np.float32)), targets)
-    if network.has_windows:
-        yield from cut(whole, network.context, network.subsampling)
-    elif len(feats) > MOST_FRAMES:
+    if not network.has_windows and len(feats) > MOST_FRAMES:
         raise SpeakerError(
             f"utterance {utterance!r} has {len(feats)} frames; every output of this network depends on the whole "
             f"utterance, and at most {MOST_FRAMES} frames are taken at once: divide the utterance"
         )
-    else:
-        yield whole
+    return Piece(torch.from_numpy(np.ascontiguousarray(feats, np.float32)), targets, utterance=utterance)
 
 
 def cut(whole: Piece, context: int, subsampling: int, *, most_frames: int | None = None) -> Iterator[Piece]:
@@ -140,4 +157,5 @@ def cut(whole: Piece, context: int, subsampling: int, *, most_frames: int | None
         targets = whole.targets[first : first + size]
         begin = max(0, first - -(-context // subsampling))
         last_frame = (first + len(targets) - 1) * subsampling
-        yield Piece(whole.feats[begin * subsampling : last_frame + context + 1], targets, first - begin)
+        feats = whole.feats[begin * subsampling : last_frame + context + 1]
+        yield Piece(feats, targets, first - begin, whole.utterance)

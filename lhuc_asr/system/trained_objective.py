@@ -9,9 +9,11 @@ of the fingerprint: it says nothing of what the model recognises.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from lhuc_asr.hmm.alignment import Alignment, AlignmentSet
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.system.lessons import tied_states
 from lhuc_asr.system.model_directory import AcousticSystem
-from lhuc_asr.system.settings import from_plain, read_sealed, to_plain, write_sealed
+from lhuc_asr.system.settings import canonical, from_plain, read_sealed, to_plain, write_sealed
 from lhuc_asr.training.lfmmi.numerator import PhoneSegments
 from lhuc_asr.training.lfmmi.objective import LfMmiConfig
 from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
@@ -46,13 +48,11 @@ class TrainedObjective:
         log_prior: (V,) natural logarithms of the tied states' shares of the training speech.
         phone_lm: phone n-grams of the denominator.
         lfmmi: leak and regulariser.
-        tolerance: frames of the features by which a phone may be earlier or later than it was aligned.
     """
 
     log_prior: Tensor
     phone_lm: PhoneLm
     lfmmi: LfMmiConfig = field(default_factory=LfMmiConfig)
-    tolerance: int = 5
 
     @staticmethod
     def of_alignments(
@@ -62,7 +62,6 @@ class TrainedObjective:
         *,
         phone_lm: PhoneLmConfig | None = None,
         lfmmi: LfMmiConfig | None = None,
-        tolerance: int = 5,
     ) -> TrainedObjective:
         """Count states and phones.
 
@@ -72,7 +71,6 @@ class TrainedObjective:
             hmm: the model whose tied states the network gives.
             phone_lm: size of the phone model.
             lfmmi: settings of the loss.
-            tolerance: of the numerators, frames.
 
         Raises:
             DataError: there are no alignments.
@@ -83,8 +81,12 @@ class TrainedObjective:
             log_prior=log_state_priors((tied_states(path, aligner, hmm) for path in paths), hmm.num_pdfs),
             phone_lm=PhoneLm.estimate(said, phone_lm),
             lfmmi=lfmmi or LfMmiConfig(),
-            tolerance=tolerance,
         )
+
+    @cached_property
+    def sha256(self) -> str:
+        """The same for equal counts and settings."""
+        return hashlib.sha256(canonical(self.plain()).encode()).hexdigest()
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -92,7 +94,6 @@ class TrainedObjective:
             "log_prior": self.log_prior.double().tolist(),
             "phone_lm": [[list(history), list(map(list, said.items()))] for history, said in _sorted(self.phone_lm)],
             "lfmmi": to_plain(self.lfmmi),
-            "tolerance": self.tolerance,
         }
 
     @staticmethod
@@ -108,7 +109,6 @@ class TrainedObjective:
                 log_prior=torch.tensor(plain["log_prior"], dtype=torch.float32),
                 phone_lm=PhoneLm(ngrams),
                 lfmmi=from_plain(LfMmiConfig, plain["lfmmi"], source=source),
-                tolerance=int(plain["tolerance"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"'{source}' holds no objective that this version can use: {error!r}") from error

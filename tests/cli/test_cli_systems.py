@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,16 @@ SYSTEMS = {
         *("criterion=ctc", "criterion.ctc.units=pieces", "criterion.ctc.num_pieces=24", *CTC_EPOCHS),
     ],
 }
+CRITERIA = {
+    "lfmmi": [
+        ["adapt.criterion=lfmmi", "adapt.lr=0.3"],
+        ["adapt.criterion=lfmmi", "adapt.supervision=lattice", "adapt.lr=0.3"],
+        ["adapt.criterion=lfmmi", "adapt.supervision=oracle", "adapt.smoothing=0.1", "adapt.lr=0.3"],
+    ],
+    "ctc of phones": [["adapt.criterion=ctc", "adapt.lr=0.3"]],
+    "tdnn": [["adapt.criterion=smbr", "adapt.lr=0.3"]],
+}
+"""How else these are adapted."""
 STATES = {"tdnn every third frame": 1, "lfmmi": 1, "lfmmi in pieces": 1}
 STATES |= {"ctc of phones": 2, "ctc of characters": 2, "ctc of word pieces": 2}
 
@@ -78,9 +89,16 @@ def test_a_system_is_trained_decoded_and_adapted(name: str, world: TinyWorld, tm
     code, out, err = run(decode.main, [*flags, "--out", str(tmp_path / "words")])
     assert code == 0, err
     assert float(out.split()[1]) < 25
-    code, out, err = run(adapt.main, [*flags, "--out", str(tmp_path / "lhuc"), "adapt.min_seconds=0.5"])
-    assert code == 0, err
-    assert "objective" in out
+    for settings in ([], *CRITERIA.get(name, [])):
+        command = [*flags, "--out", str(tmp_path / "lhuc"), "adapt.min_seconds=0.5", *settings]
+        code, out, err = run(adapt.main, command)
+        assert code == 0, err
+        assert (", criterion " in out) is bool(settings)
+        before, after = re.search(r"objective (\S+) -> ([^\s,]+)", out).groups()  # type: ignore[union-attr]
+        assert float(after) <= float(before)
+        code, out, err = run(adapt.main, command)
+        assert code == 0, err
+        assert "(done before)" in out
 
 
 def test_perturbed_speech_makes_another_network(world: TinyWorld, tmp_path: Path, run: Run) -> None:

@@ -26,7 +26,7 @@ from test_lessons import lessons
 from toy_utterances import ALIGNER, CHAIN, toy_utterances
 
 SPEECH = toy_utterances(6, num_phones=(3, 9))
-OBJECTIVE = TrainedObjective.of_alignments(SPEECH.alignments, ALIGNER, CHAIN, lfmmi=LfMmiConfig(leak=0.2), tolerance=3)
+OBJECTIVE = TrainedObjective.of_alignments(SPEECH.alignments, ALIGNER, CHAIN, lfmmi=LfMmiConfig(leak=0.2))
 
 
 @pytest.fixture
@@ -63,7 +63,8 @@ def test_round_trip(system: Any) -> None:
     found = read_objective(system)
     assert found is not None
     assert_same(found, OBJECTIVE)
-    assert (found.lfmmi, found.tolerance) == (LfMmiConfig(leak=0.2), 3)
+    assert found.lfmmi == LfMmiConfig(leak=0.2)
+    assert found.sha256 == OBJECTIVE.sha256 != replace(OBJECTIVE, lfmmi=LfMmiConfig()).sha256
 
 
 def test_outputs_with_priors_have_none(system: Any) -> None:
@@ -78,13 +79,13 @@ def test_an_altered_or_foreign_file_is_refused(system: Any) -> None:
         read_objective(system)
     path = objective_path(system.directory)
     page = json.loads(path.read_text())
-    page["tolerance"] = 9
+    page["lfmmi"]["leak"] = 0.9
     path.write_text(json.dumps(page))
     with pytest.raises(ModelError, match="was altered"):
         read_objective(system)
 
 
-@pytest.mark.parametrize("left_out", ["log_prior", "phone_lm", "lfmmi", "tolerance"])
+@pytest.mark.parametrize("left_out", ["log_prior", "phone_lm", "lfmmi"])
 def test_a_part_that_lacks_is_named(left_out: str) -> None:
     plain = OBJECTIVE.plain()
     del plain[left_out]
@@ -102,7 +103,7 @@ def test_older_directories_count_again_what_training_left(system: Any, caplog: p
     CHAIN.save(system.directory / "work" / "chain" / "hmm.json")
     found = read_objective(system)
     assert found is not None
-    assert_same(found, replace(OBJECTIVE, tolerance=5))
+    assert_same(found, OBJECTIVE)
     assert "counted from the 6 alignments" in caplog.text
     assert not objective_path(system.directory).exists()
 

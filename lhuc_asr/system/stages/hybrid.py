@@ -86,7 +86,6 @@ def _objective(place: Workplace, aligned: AlignedSpeech) -> TrainedObjective:
         learnt.hmm,
         phone_lm=criterion.phone_lm,
         lfmmi=criterion.lfmmi,
-        tolerance=criterion.tolerance,
     )
 
 
