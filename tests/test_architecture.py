@@ -34,7 +34,7 @@ MAY_IMPORT = {
     | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "system", "training"},
     "ranking": BASE | {"lhuc", "training"},
     "conditioning": BASE | {"data", "features", "hmm", "lhuc", "models", "profiles", "system", "training"},
-    "bench": BASE | {"adaptation", "features", "lhuc", "models", "profiles", "scoring", "training"},
+    "bench": BASE | {"adaptation", "features", "lhuc", "models", "profiles", "ranking", "scoring", "training"},
 }
 ROOMS = {*MAY_IMPORT, "config", "cli"}
 MAY_IMPORT["config"] = ROOMS - {"cli"}

@@ -1,4 +1,4 @@
-"""lhuc-bench: what adapters cost on this machine, how fast adaptation is; stores of profiles; training."""
+"""lhuc-bench: what adapters cost on this machine, how fast adaptation is; stores of profiles; training; tables."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
         "bench",
         "Measure. `lhuc-bench adapter`: the cost of adapters and banks of speakers in recognition, and the speed of "
         "adaptation, beside PEFT and beside the bare matrix products. `lhuc-bench store`: stores of very many "
-        "profiles. `lhuc-bench training`: the training loop beside the barest one. `lhuc-bench adapter --help` "
-        "and so on tell more.",
+        "profiles. `lhuc-bench training`: the training loop beside the barest one. `lhuc-bench tables`: the memory of "
+        "embedding tables. `lhuc-bench adapter --help` and so on tell more.",
     )
     parser.add_argument("what", choices=sorted(_BENCHMARKS), help="what is measured")
     return parser
@@ -98,6 +98,22 @@ def training_parser() -> argparse.ArgumentParser:
         "--minibatches", metavar="N", type=_positive, default=100, help="of the epoch, about; default: 100"
     )
     parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
+    return parser
+
+
+def tables_parser() -> argparse.ArgumentParser:
+    """The command line of ``lhuc-bench tables``."""
+    parser = command_parser(
+        "bench tables",
+        "Train an embedding table for three steps in fresh processes, alone and divided among them, and tell what "
+        "memory a million ids take, and a trillion parameters would.",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where tables.json goes")
+    parser.add_argument("--ids", metavar="N", type=_positive, default=4_000_000, help="default: 4000000")
+    parser.add_argument("--dim", metavar="N", type=_positive, default=16, help="numbers of each id; default: 16")
+    parser.add_argument(
+        "--processes", metavar="N", nargs="+", type=_positive, default=[1, 2], help="numbers of processes; default: 1 2"
+    )
     return parser
 
 
@@ -209,8 +225,34 @@ def _training(argv: Sequence[str]) -> int:
     return OK
 
 
+def _tables(argv: Sequence[str]) -> int:
+    """Lhuc-bench tables."""
+    args = parse_arguments(tables_parser(), argv)
+    from dataclasses import asdict
+
+    import torch
+
+    from lhuc_asr.bench.machine import describe_machine
+    from lhuc_asr.bench.tables import Tables, machine_memory_gib, measure_tables, tables_text, write_tables_report
+    from lhuc_asr.config.provenance import commit
+
+    asked = [Tables(args.ids, args.dim, num_processes) for num_processes in args.processes]
+    measured = {of: measure_tables(of) for of in asked}
+    print(tables_text(measured, machine_gib=machine_memory_gib()))
+    write_tables_report(
+        args.out / "tables.json",
+        measured,
+        machine=asdict(describe_machine(torch.device("cpu"))),
+        commit=commit(),
+        command=["lhuc-bench", "tables", *argv],
+    )
+    print(f"figures {args.out / 'tables.json'}")
+    return OK
+
+
 _BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {
     "adapter": _adapter,
     "store": _store,
     "training": _training,
+    "tables": _tables,
 }

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from lhuc_asr.ranking.vocabulary import UNKNOWN
 
-_INITIAL_DEVIATION = 0.01
 _BLOCK = 1 << 16
 
 
 class Embeddings(nn.Module):
     """Tables of some of a log's id features.
 
-    The default row begins at 0, in the middle of all others, and is what ids get that training never saw.
+    Vectors begin with a length of about 1, so that a gate can tell ids apart from its first steps. The default row
+    begins at 0, in the middle of all others, and is what ids get that training never saw.
 
     Args:
         num_rows: every id feature of the log, in its order -> rows of its table.
@@ -64,10 +64,10 @@ class Embeddings(nn.Module):
             part_VD: receives the values.
             first_row: which row of the table its first one is.
         """
-        end = first_row + len(part_VD)
+        end, dim = first_row + len(part_VD), part_VD.shape[1]
         for block in range(first_row // _BLOCK, -(-end // _BLOCK)):
-            values = torch.empty(_BLOCK, part_VD.shape[1])
-            values.normal_(std=_INITIAL_DEVIATION, generator=torch.Generator().manual_seed(self.seeds[number] + block))
+            values = torch.empty(_BLOCK, dim)
+            values.normal_(std=dim**-0.5, generator=torch.Generator().manual_seed(self.seeds[number] + block))
             begin, stop = max(first_row, block * _BLOCK), min(end, (block + 1) * _BLOCK)
             part_VD[begin - first_row : stop - first_row] = values[begin - block * _BLOCK : stop - block * _BLOCK]
         if first_row <= UNKNOWN < end:

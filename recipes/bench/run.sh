@@ -15,3 +15,7 @@ fi
 if stage 2 store; then
   lhuc-bench store --out "$exp/store"
 fi
+
+if stage 3 tables; then
+  lhuc-bench tables --out "$exp/tables"
+fi

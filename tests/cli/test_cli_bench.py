@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lhuc_asr.cli.bench import adapter_parser, build_parser, main, store_parser, training_parser
+from lhuc_asr.cli.bench import adapter_parser, build_parser, main, store_parser, tables_parser, training_parser
 from lhuc_asr.parallel import num_cores
 
 EVERYWHERE = {"-h", "--help", "--debug", "--version"}
@@ -22,6 +22,7 @@ EVERYWHERE = {"-h", "--help", "--debug", "--version"}
         ),
         (store_parser(), {"--out", "--kinds", "--profiles", "--gets"}),
         (training_parser(), {"--out", "--models", "--threads", "--seconds", "--minibatches", "--quick"}),
+        (tables_parser(), {"--out", "--ids", "--dim", "--processes"}),
     ],
 )
 def test_the_flags(parser, own):
@@ -78,6 +79,21 @@ def test_store(run, tmp_path):
     assert [path.name for path in out.iterdir()] == ["store.json"], "the stores are removed"
 
 
+def test_tables(run, tmp_path):
+    code, printed, _ = run(
+        main, ["tables", "--out", str(tmp_path), "--ids", "300000", "--dim", "16", "--processes", "1", "2"]
+    )
+    assert code == 0
+    assert "A table of 10^12 parameters holds 62.5 thousand million ids" in printed
+    written = json.loads((tmp_path / "tables.json").read_text(encoding="utf-8"))
+    alone, divided = (one["bytes"] for one in written["measured"])
+    size = 300_000 * 16 * 4
+    assert (
+        0.9 * size < alone["weights"] < 1.6 * size and 1.9 * size < alone["learning"] < 2.6 * size < alone["peak"] * 1.3
+    )
+    assert divided["learning"] < 0.8 * alone["learning"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -85,6 +101,7 @@ def test_store(run, tmp_path):
         (["nothing"], "invalid choice: 'nothing'"),
         (["adapter"], "the following arguments are required: --out"),
         (["store", "--gets", "0", "--out", "x"], "expected a number from 1, got '0'"),
+        (["tables", "--out", "x", "--ids", "9" * 15], "takes more than 1 TiB; measure less"),
         (["adapter", "--out", "x", "--models", "rnn"], "invalid choice: 'rnn'"),
         (["adapter", "--out", "x", "--threads", "9999"], "--threads 9999: this process may use"),
         (["adapter", "--out", "x", "--device", "tpu"], "invalid choice: 'tpu'"),

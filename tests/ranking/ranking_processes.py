@@ -14,7 +14,7 @@ from lhuc_asr.ranking.encoding import Encoder
 from lhuc_asr.ranking.evaluation import probabilities
 from lhuc_asr.ranking.ranker import Ranker
 from lhuc_asr.ranking.ranker_config import RankerConfig, RankerKind
-from lhuc_asr.ranking.sharding import shard_tables, whole
+from lhuc_asr.ranking.sharding import shard_tables, whole_state
 from lhuc_asr.ranking.training import RankerTrainingConfig, train_ranker
 from lhuc_asr.tensors import save_tensors
 from lhuc_asr.training.distributed import joined
@@ -32,16 +32,12 @@ def main(directory: Path) -> None:
         ranker = Ranker(encoder, config, deferred=share.of > 1)
         if share.of > 1:
             shard_tables(ranker)
-        kept = {f"begin.{name}": whole(value).clone() for name, value in ranker.state_dict().items()}
+        kept = {f"begin.{name}": value.clone() for name, value in whole_state(ranker).items()}
         train_ranker(ranker, encoder, train, held_out, RankerTrainingConfig(batch_size=60, max_epochs=2), seed=0)
-        kept |= {f"end.{name}": whole(value) for name, value in ranker.state_dict().items()}
+        kept |= {f"end.{name}": value for name, value in whole_state(ranker).items()}
         kept["probabilities"] = torch.from_numpy(probabilities(ranker, encoder.encode(held_out)))
-        kept["own_rows"] = torch.tensor([_own_rows(table) for table in ranker.tables()])
+        kept["own_rows"] = torch.tensor([len(table) for table in ranker.tables()])
         save_tensors(kept, directory / f"{share.number}.safetensors")
-
-
-def _own_rows(table: torch.Tensor) -> int:
-    return len(table.to_local() if hasattr(table, "to_local") else table)
 
 
 if __name__ == "__main__":
