@@ -40,13 +40,14 @@ class DividedTable(nn.Embedding):
 
     def forward(self, rows_B: Tensor) -> Tensor:
         """(B,) rows, equally many in every process -> (B, D) vectors."""
-        everyones_N = all_gather_tensor(rows_B.contiguous(), 0, dist.group.WORLD) - self.first_row
+        everyones_N = all_gather_tensor(rows_B.contiguous(), 0, _all_processes()) - self.first_row
         mine_K = ((everyones_N >= 0) & (everyones_N < self.num_embeddings)).nonzero().squeeze(1)
         vectors_KD = super().forward(everyones_N[mine_K])
         sums_ND = vectors_KD.new_zeros(len(everyones_N), self.embedding_dim).index_copy(0, mine_K, vectors_KD)
-        found_BD: Tensor = reduce_scatter_tensor_autograd(sums_ND, "sum", 0, dist.group.WORLD)
+        found_BD: Tensor = reduce_scatter_tensor_autograd(sums_ND, "sum", 0, _all_processes())
         if found_BD.requires_grad:
-            found_BD.register_hook(Tensor.contiguous)  # what goes back to the processes must lie in one piece
+            # what goes back to the processes must lie in one piece
+            found_BD.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
         return found_BD
 
     @torch.no_grad()
@@ -54,7 +55,7 @@ class DividedTable(nn.Embedding):
         """(V, D) the rows of all processes; all of them must ask for it."""
         own = self.weight.new_zeros(self.each, self.embedding_dim)
         own[: self.num_embeddings] = self.weight
-        return all_gather_tensor(own, 0, dist.group.WORLD)[: self.num_rows].clone()
+        return all_gather_tensor(own, 0, _all_processes())[: self.num_rows].clone()
 
 
 def shard_tables(ranker: Ranker, device: str = "cpu") -> None:
@@ -83,6 +84,12 @@ def whole_state(ranker: Ranker) -> dict[str, Tensor]:
     """The ``state_dict`` of the ranker as one process would have it; all processes must ask for it."""
     gathered = dict(_gathered(ranker))
     return {name: gathered.get(name, value) for name, value in ranker.state_dict().items()}
+
+
+def _all_processes() -> dist.ProcessGroup:
+    group = dist.group.WORLD
+    assert group is not None, "tables are divided among processes that have joined"
+    return group
 
 
 def _gathered(ranker: Ranker) -> Iterator[tuple[str, Tensor]]:

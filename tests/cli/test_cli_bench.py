@@ -81,13 +81,13 @@ def test_store(run, tmp_path):
 
 def test_tables(run, tmp_path):
     code, printed, _ = run(
-        main, ["tables", "--out", str(tmp_path), "--ids", "300000", "--dim", "16", "--processes", "1", "2"]
+        main, ["tables", "--out", str(tmp_path), "--ids", "1000000", "--dim", "16", "--processes", "1", "2"]
     )
     assert code == 0
     assert "A table of 10^12 parameters holds 62.5 thousand million ids" in printed
     written = json.loads((tmp_path / "tables.json").read_text(encoding="utf-8"))
     alone, divided = (one["bytes"] for one in written["measured"])
-    size = 300_000 * 16 * 4
+    size = 1_000_000 * 16 * 4
     assert (
         0.9 * size < alone["weights"] < 1.6 * size and 1.9 * size < alone["learning"] < 2.6 * size < alone["peak"] * 1.3
     )
