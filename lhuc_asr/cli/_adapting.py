@@ -21,6 +21,13 @@ def add_adapting(parser: argparse.ArgumentParser, *, data: str, out: str) -> Non
     add_speech(parser, data=data, out=out, keep_going="use a speaker's good utterances where others are bad")
     add_transforms(parser)
     parser.add_argument("--features", metavar="DIR", type=Path, help="keep features here, to share between runs")
+    parser.add_argument(
+        "--groups",
+        metavar="FILE",
+        type=Path,
+        help="lines: UTTERANCE GROUP; learn a profile of each group, such as an environment, in place of each speaker; "
+        "utterances without a group are left out, and --speaker names a group",
+    )
     parser.add_argument("--first-pass", metavar="DIR", type=Path, help="keep first passes here, to share between runs")
 
 

@@ -114,6 +114,8 @@ def chosen_speech(args: argparse.Namespace, *, all_by_default: bool = False) -> 
     from lhuc_asr.data.load import load_manifest
 
     manifest = load_manifest(args.data, allow_commands=args.allow_commands)
+    if (group_of := _groups(args)) is not None:
+        manifest = manifest.grouped(group_of)
     asked = [*args.speaker, *_listed(args.speaker_list)]
     if args.all_speakers and asked:
         raise UsageError("--all-speakers excludes --speaker and --speaker-list")
@@ -145,9 +147,34 @@ def untransformed_speech(
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.system.corpus import usable_feats
 
+    recorded = _as_recorded(args, manifest)  # features are normalised for speakers, not for groups
     write_provenance(args.out, config, args.overrides)
     kept = getattr(args, "features", None) or args.out / "features"
-    return usable_feats(manifest, system.features, kept, num_jobs=config.runtime.jobs)
+    speech = usable_feats(recorded, system.features, kept, num_jobs=config.runtime.jobs)
+    group_of = manifest.speaker_of
+    return replace(speech, manifest=speech.manifest.grouped(group_of))
+
+
+def _as_recorded(args: argparse.Namespace, manifest: Manifest) -> Manifest:
+    """The same utterances, said by their speakers where ``--groups`` took their place."""
+    from lhuc_asr.data.load import load_manifest
+
+    if _groups(args) is None:
+        return manifest
+    speaker_of = load_manifest(args.data, allow_commands=args.allow_commands).speaker_of
+    return manifest.grouped(speaker_of)
+
+
+def _groups(args: argparse.Namespace) -> dict[str, str] | None:
+    """Utterance id -> group, where ``--groups`` is given.
+
+    Raises:
+        DataError: the table cannot be read.
+    """
+    from lhuc_asr.data.kaldi_tables import read_rows
+
+    path = getattr(args, "groups", None)
+    return None if path is None else {row.id: row.value for row in read_rows(path)}
 
 
 def refuse_unusable(args: argparse.Namespace, speech: UsableSpeech) -> None:

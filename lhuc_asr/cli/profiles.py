@@ -87,6 +87,19 @@ def _add_changing(verbs: Verbs) -> None:
             "--domain", choices=("r", "factors"), default="r", help="average r (geometric mean for exp) or the factors"
         )
 
+    factorise = _add_verb(
+        verbs,
+        "factorise",
+        "Put a profile of each speaker in each environment into the store, which is made where there is none: "
+        "xi = alpha xi(speaker) + (1 - alpha) xi(environment), or their product.",
+    )
+    factorise.add_argument("--speakers", metavar="PATH", type=Path, required=True, help="store of speakers' profiles")
+    factorise.add_argument("--environments", metavar="PATH", type=Path, required=True, help="of environments' profiles")
+    factorise.add_argument("--pairs", metavar="FILE", type=Path, required=True, help="lines: PAIR SPEAKER ENVIRONMENT")
+    how = factorise.add_mutually_exclusive_group(required=True)
+    how.add_argument("--alpha", metavar="A", type=float, help="weight of the speaker, from 0 to 1")
+    how.add_argument("--product", action="store_true", help="multiply the factors of both")
+
     prior = _add_verb(
         verbs,
         "prior",
@@ -122,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.verb == "import":
         return _import(args)
+    if args.verb == "factorise":
+        return _factorise(args)
     return _VERBS[args.verb](args, ProfileStore.open(args.store))
 
 
@@ -211,6 +226,21 @@ def _interpolate(args: argparse.Namespace, store: ProfileStore) -> int:
     first, second = (store.get(speaker) for speaker in args.speaker)
     made = interpolate(first, second, args.at, speaker=args.name, domain=Domain(args.domain))
     return _put(store, made, args.speaker)
+
+
+def _factorise(args: argparse.Namespace) -> int:
+    from lhuc_asr.data.kaldi_tables import read_rows
+    from lhuc_asr.profiles.factorised import factorised, parse_factors
+    from lhuc_asr.profiles.store import ProfileStore
+
+    pairs = parse_factors({row.id: row.value for row in read_rows(args.pairs)}, source=str(args.pairs))
+    speakers, environments = ProfileStore.open(args.speakers), ProfileStore.open(args.environments)
+    made = list(factorised(pairs, speakers, environments, alpha=args.alpha))
+    store = ProfileStore.open(args.store, create=True)
+    for profile in made:
+        store.put(profile)
+    print(f"{len(made)} profiles put into {args.store}")
+    return OK
 
 
 def _prior(args: argparse.Namespace, store: ProfileStore) -> int:

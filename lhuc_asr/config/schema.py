@@ -12,6 +12,7 @@ from lhuc_asr.decoding.tuning import TuningConfig
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.augmentation import AugmentationConfig
+from lhuc_asr.features.environments import EnvironmentConfig
 from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind
 from lhuc_asr.hmm.chain import ChainConfig
@@ -74,6 +75,7 @@ class Config:
         criterion: what the network is judged by.
         training: how the speaker-independent network learns.
         sat: how it learns together with the scales of its speakers.
+        environments: in which simulated environments a corpus is written anew.
         perturbation: what is made of the training speech before its features are taken.
         augmentation: how its training features are varied.
         build: how the stages of training follow each other.
@@ -98,6 +100,7 @@ class Config:
     criterion: CriterionConfig = field(default_factory=CriterionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sat: SatConfig = field(default_factory=SatConfig)
+    environments: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     build: BuildConfig = field(default_factory=BuildConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -91,6 +91,11 @@ class Manifest:
     def where(self, keep: Callable[[Utterance], bool]) -> Manifest:
         """The utterances for which ``keep`` is true."""
         return Manifest(tuple(utterance for utterance in self if keep(utterance)))
+
+    def grouped(self, group_of: Mapping[str, str]) -> Manifest:
+        """The utterances whose group is known, with their groups in the place of their speakers."""
+        known = (utterance for utterance in self if utterance.id in group_of)
+        return Manifest(tuple(replace(utterance, speaker=group_of[utterance.id]) for utterance in known))
 
     def of_speaker(self, speaker: str) -> Manifest:
         """One speaker's utterances.

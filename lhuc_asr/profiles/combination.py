@@ -1,4 +1,4 @@
-"""New profiles out of old ones: the average of several, and what lies between two.
+"""New profiles out of old ones: the average of several, what lies between two, and the product of two.
 
 The average is taken of r or of the factors. r is the default: for ``exp`` it gives the geometric mean of the factors,
 in which one speaker's doubling and another's halving cancel, and every factor stays positive; r is also what training
@@ -8,6 +8,7 @@ moves and what a prior is put on. The arithmetic mean of the factors is what an 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from math import fsum, isfinite
 
@@ -91,6 +92,36 @@ def interpolate(first: Profile, second: Profile, at: float, *, speaker: str, dom
     if not 0 <= at <= 1:
         raise ConfigError(f"a place between two profiles is from 0 to 1, got {at}")
     return average([first, second], [1 - at, at], speaker=speaker, domain=domain)
+
+
+def product(first: Profile, second: Profile, *, speaker: str) -> Profile:
+    """The profile whose factors are the products of two profiles' factors, such as of a speaker and an environment.
+
+    Not for two profiles that were learnt from the same thing: what both know would count twice.
+
+    Raises:
+        ProfileError: they do not belong to one model, have different sites or amplitudes, or their amplitude is
+            ``sigmoid2``, whose factors have no products that stay below 2.
+    """
+    if first.amplitude is Amplitude.sigmoid2:
+        raise ProfileError("the product of two sigmoid2 factors may be 2 or more, which sigmoid2 cannot give; use exp")
+    average([first, second], speaker=speaker)  # refuses what does not belong together
+    r = {name: _product([first.r[name], second.r[name]], first.amplitude) for name in first.r}
+    sources = [{"speaker": profile.speaker, "sha256": profile.sha256} for profile in (first, second)]
+    return replace(
+        first,
+        speaker=speaker,
+        r=r,
+        seconds=first.seconds + second.seconds,
+        settings={"product_of": sources},
+        guard=None,
+    )
+
+
+def _product(values: Sequence[Tensor], kind: Amplitude) -> Tensor:
+    if kind is Amplitude.exp:
+        return values[0] + values[1]
+    return _parameters(amplitude(values[0], kind) * amplitude(values[1], kind), kind)
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:

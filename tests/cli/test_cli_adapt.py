@@ -29,7 +29,7 @@ def words_of(directory: Path) -> dict[str, str]:
 def test_the_flags_are_these() -> None:
     assert flags_of(build_parser()) == {
         "--model", "--data", "--speaker", "--speaker-list", "--all-speakers", "--out", "--features", "--first-pass",
-        "--no-second-pass", "--keep-going", "--allow-commands", "--transforms", "--no-transforms",
+        "--no-second-pass", "--keep-going", "--allow-commands", "--transforms", "--no-transforms", "--groups",
     }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def test_the_flags():
     assert flags == {
         *("-h", "--help", "--debug", "--version", "--model", "--data", "--speaker", "--speaker-list"),
         *("--all-speakers", "--out", "--features", "--first-pass", "--keep-going", "--allow-commands"),
-        *("--transforms", "--no-transforms"),
+        *("--transforms", "--no-transforms", "--groups"),
     }
 
 

@@ -12,7 +12,7 @@ from stored import profile
 
 from lhuc_asr.errors import ConfigError, ProfileError
 from lhuc_asr.lhuc.amplitude import Amplitude
-from lhuc_asr.profiles.combination import Domain, average, interpolate
+from lhuc_asr.profiles.combination import Domain, average, interpolate, product
 from lhuc_asr.profiles.comparison import compare
 
 numbers = st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=4)
@@ -113,3 +113,20 @@ def test_comparison_against_numpy(first, second, kind, other_kind):
         assert min(np.ptp(before), np.ptp(after)) < 1e-9
     elif min(np.ptp(before), np.ptp(after)) > 1e-3:
         assert found.correlation == pytest.approx(np.corrcoef(before, after)[0, 1], abs=1e-6)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(numbers, numbers, st.sampled_from([kind for kind in Amplitude if kind is not Amplitude.sigmoid2]))
+def test_a_product_multiplies_factors(first, second, kind):
+    a, b = of(first, kind), of(second, kind)
+    made = product(a, b, speaker="both")
+    assert made.speaker == "both" and made.seconds == a.seconds + b.seconds
+    np.testing.assert_allclose(factors(made), factors(a) * factors(b), rtol=1e-4, atol=1e-6)
+
+
+def test_products_that_cannot_be_are_refused():
+    a = of([0.0] * 4, Amplitude.sigmoid2)
+    with pytest.raises(ProfileError, match="sigmoid2"):
+        product(a, a, speaker="both")
+    with pytest.raises(ProfileError):
+        product(of([0.0]), of([0.0], base_fingerprint="0" * 64), speaker="both")

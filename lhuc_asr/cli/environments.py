@@ -1,0 +1,60 @@
+"""lhuc-environments: a clean corpus heard in noise, through other channels, and in both."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_runtime
+from lhuc_asr.cli._speech import add_allow_commands
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "environments",
+        "Write a clean corpus once more for each simulated environment: clean, noise, channel, both. A speaker in an "
+        "environment is a speaker of the new corpus; its tables utt2env, utt2clean, spk2condition and spk2factors say "
+        "who is heard where. The same settings write the same speech; what is there already is not written again.",
+    )
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the clean corpus")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the new corpus, sound files included")
+    add_allow_commands(parser)
+    add_overrides(parser, such_as="environments=test or environments.noises=[pink,babble]")
+    return parser
+
+
+@main_guard
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parse_arguments(build_parser(), argv)
+    from lhuc_asr.config.compose import compose
+
+    config = compose(args.overrides)
+    start_runtime(config.runtime)
+    from lhuc_asr.data.load import load_manifest
+    from lhuc_asr.features.environment_writing import write_environments
+    from lhuc_asr.features.environments import EnvironmentCorpus
+    from lhuc_asr.system.corpus import read_samples, source_key
+    from lhuc_asr.system.stage import run_once
+
+    manifest = load_manifest(args.data, allow_commands=args.allow_commands)
+    rate, seed = config.features.sampling_rate, config.runtime.seed
+    utterance_of = {utterance.id: utterance for utterance in manifest}
+    corpus = EnvironmentCorpus(
+        manifest,
+        lambda name: read_samples(utterance_of[name], rate),
+        config.environments,
+        sampling_rate=rate,
+        seed=seed,
+    )
+
+    def make(directory: Path) -> None:
+        write_environments(corpus, directory, num_jobs=config.runtime.jobs)
+
+    inputs = [source_key(manifest), manifest.transcripts, manifest.speaker_of, config.environments, rate, seed]
+    run_once(args.out, inputs, make)
+    names = ", ".join(environment.name for environment in config.environments.all)
+    print(f"{len(manifest)} utterances became {len(corpus.heard)} in {args.out}; environments: {names}")
+    return OK

@@ -1,0 +1,55 @@
+"""A corpus in simulated environments on disk: a Kaldi directory, and tables that say who is heard where."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from lhuc_asr.data.audio import write_audio
+from lhuc_asr.data.kaldi import write_kaldi_dir, write_table
+from lhuc_asr.data.manifest import Manifest, Recording, Utterance
+from lhuc_asr.features.environments import Condition, EnvironmentCorpus, HeardUtterance
+from lhuc_asr.files import escape_id
+from lhuc_asr.parallel import map_in_processes
+from lhuc_asr.progress import track
+
+
+def write_environments(corpus: EnvironmentCorpus, directory: Path, *, num_jobs: int = 1) -> Manifest:
+    """Write every utterance as a sound file below ``directory/audio``, and the tables of the corpus.
+
+    Besides those of any Kaldi directory there are::
+
+        utt2env         UTTERANCE ENVIRONMENT, such as pink+room
+        utt2clean       UTTERANCE SPEAKER, of the clean utterances alone; the speaker as in the original corpus
+        spk2condition   SPEAKER clean|noise|channel|both
+        spk2factors     SPEAKER ORIGINAL_SPEAKER ENVIRONMENT
+
+    Args:
+        corpus: what is written.
+        directory: of the new corpus; nothing else belongs there.
+        num_jobs: processes.
+
+    Returns:
+        The new corpus.
+    """
+    heard = list(corpus.heard.values())
+
+    def write(one: HeardUtterance) -> Utterance:
+        path = directory / "audio" / one.environment.name / f"{escape_id(one.utterance.id)}.flac"
+        write_audio(path, corpus.samples(one.utterance.id), corpus.sampling_rate)
+        return replace(one.utterance, recording=Recording(one.utterance.id, str(path)), start=0.0, end=None)
+
+    written = map_in_processes(write, heard, num_jobs=num_jobs)
+    manifest = Manifest(tuple(track(written, "environments", total=len(heard))))
+    write_kaldi_dir(manifest, directory)
+    _write_tables(heard, directory)
+    return manifest
+
+
+def _write_tables(heard: list[HeardUtterance], directory: Path) -> None:
+    clean = [one for one in heard if one.environment.condition is Condition.clean]
+    write_table(directory / "utt2env", {one.utterance.id: one.environment.name for one in heard})
+    write_table(directory / "utt2clean", {one.utterance.id: one.speaker for one in clean})
+    write_table(directory / "spk2condition", {one.utterance.speaker: one.environment.condition.name for one in heard})
+    factors = {one.utterance.speaker: f"{one.speaker} {one.environment.name}" for one in heard}
+    write_table(directory / "spk2factors", factors)

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Scales of speakers, of environments and of both, in simulated noise and channels; after run.sh --stage prepare, with
+# the same --out. Sound files go below DIR/data: 14 GB as FLAC at most, two thirds of them the test's.
+#
+#   bash recipes/speechocean762/environments.sh --out DIR
+#   bash recipes/speechocean762/environments.sh --out DIR 'environments.noises=[pink]' 'environments.channels=[room]'
+source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
+parse_options "" "$@"
+set_up
+exp=$exp/environments
+
+where=() rest=() # settings of the environments and all others, which the networks need
+for override in "${overrides[@]}"; do
+  if [[ $override == environments* ]]; then where+=("$override"); else rest+=("$override"); fi
+done
+
+heard() { echo "$data/environments/$1"; }
+
+learn() { # set, name of the run, table of groups
+  lhuc-adapt --model "$exp/si" --data "$(heard "$1")" --all-speakers --groups "$(heard "$1")/$3" --out "$exp/$2/$1" \
+    --no-second-pass experiment=speechocean762 "${rest[@]}"
+}
+
+recognise() { # name of the run, store of profiles
+  lhuc-decode --model "$exp/si" --data "$(heard test)" --profiles "$2" --out "$exp/decode/$1" \
+    experiment=speechocean762 "${rest[@]}"
+}
+
+if stage 1 environments; then # 10 to 20 dB to train on, 5 to 15 dB to test and to learn environments from
+  lhuc-environments --data "$data/train" --out "$(heard train)" environments=training "${where[@]}" "${rest[@]}"
+  for set in dev test; do
+    lhuc-environments --data "$data/$set" --out "$(heard $set)" environments=test "${where[@]}" "${rest[@]}"
+  done
+fi
+
+if stage 2 train; then # one network for all environments
+  lhuc-train --data "$(heard train)" --lexicon "$data/lexicon.txt" --dev "$(heard dev)" --out "$exp/si" \
+    experiment=speechocean762 "${rest[@]}"
+fi
+
+if stage 3 decode; then
+  lhuc-decode --model "$exp/si" --data "$(heard test)" --out "$exp/decode/si" experiment=speechocean762 "${rest[@]}"
+fi
+
+if stage 4 learn; then # speakers from their clean speech, environments from other people's, pairs from their own
+  learn test speaker utt2clean
+  learn dev environment utt2env
+  lhuc-adapt --model "$exp/si" --data "$(heard test)" --all-speakers --out "$exp/joint" experiment=speechocean762 "${rest[@]}"
+fi
+
+if stage 5 factorise; then
+  parts=(--speakers "$exp/speaker/test/profiles" --environments "$exp/environment/dev/profiles" --pairs "$(heard test)/spk2factors")
+  for alpha in 0 0.5 0.7 1; do # 0 is the environment alone, 1 the speaker alone
+    lhuc-profiles factorise --store "$exp/profiles/alpha_$alpha" "${parts[@]}" --alpha $alpha
+    recognise "alpha_$alpha" "$exp/profiles/alpha_$alpha"
+  done
+  lhuc-profiles factorise --store "$exp/profiles/product" "${parts[@]}" --product
+  recognise product "$exp/profiles/product"
+fi
+
+if stage 6 score; then # rows of table XIII; columns: clean, noise, channel, both
+  systems=(--hyp SI="$exp/decode/si" --hyp speaker="$exp/decode/alpha_1" --hyp environment="$exp/decode/alpha_0")
+  systems+=(--hyp joint="$exp/joint/adapted" --hyp alpha_0.5="$exp/decode/alpha_0.5" --hyp alpha_0.7="$exp/decode/alpha_0.7")
+  lhuc-score --ref "$(heard test)" "${systems[@]}" --hyp product="$exp/decode/product" \
+    --groups "$(heard test)/spk2condition" --out "$exp/score"
+fi

@@ -1,0 +1,103 @@
+"""Speakers in environments as typed: a corpus in noise and channels, profiles of both, and of every pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tones import TESTED, Run, TinyWorld, flags_of, times_of
+
+from lhuc_asr.cli import adapt, decode, profiles
+from lhuc_asr.cli.environments import build_parser, main
+from lhuc_asr.data.load import load_manifest
+from lhuc_asr.profiles.store import ProfileStore
+
+SETTINGS = ["features.sampling_rate=8000", "environments.noises=[pink]", "environments.channels=[handset]"]
+SETTINGS += ["environments.min_snr_db=20", "environments.max_snr_db=25", "runtime=one_core"]
+NAMES = ("clean", "handset", "pink", "pink+handset")
+
+
+@pytest.fixture(scope="module")
+def heard(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tested speakers in four environments; the tests must not write into it."""
+    out = tmp_path_factory.mktemp("environments") / "test"
+    assert main(["--data", str(world.test), "--out", str(out), *SETTINGS]) == 0
+    return out
+
+
+def table(path: Path) -> dict[str, str]:
+    return dict(row.split(maxsplit=1) for row in path.read_text().splitlines())
+
+
+def test_the_flags_are_these() -> None:
+    assert flags_of(build_parser()) == {"--data", "--out", "--allow-commands"}
+
+
+def test_the_corpus_says_who_is_heard_where(world: TinyWorld, heard: Path, run: Run) -> None:
+    manifest = load_manifest(heard)
+    assert {*manifest.speakers} == {f"{name}-{speaker}" for name in NAMES for speaker in TESTED}
+    assert len(manifest) == 4 * 18
+    assert {*table(heard / "utt2env").values()} == {*NAMES}
+    assert len(table(heard / "utt2clean")) == 18 and {*table(heard / "utt2clean").values()} == {*TESTED}
+    assert table(heard / "spk2condition")["pink+handset-eve"] == "both"
+    assert table(heard / "spk2factors")["pink-eve"] == "eve pink"
+    before = times_of(heard)
+    code, _, err = run(main, ["--data", str(world.test), "--out", str(heard), *SETTINGS])
+    assert code == 0 and "up to date" in err
+    assert times_of(heard) == before
+
+
+def test_pairs_are_recognised_by_what_is_known_of_both(world: TinyWorld, heard: Path, tmp_path: Path, run: Run) -> None:
+    learn = ["--all-speakers", "--no-second-pass", "--first-pass", str(tmp_path / "first_pass")]
+    for groups in ("utt2env", "utt2clean"):
+        flags = [*learn, "--groups", str(heard / groups)]
+        code, _, err = run(adapt.main, world.command(tmp_path / groups, *flags, data=heard))
+        assert code == 0, err
+    environments = ProfileStore.open(tmp_path / "utt2env" / "profiles")
+    speakers = ProfileStore.open(tmp_path / "utt2clean" / "profiles")
+    assert {*environments.speakers()} == {*NAMES} and {*speakers.speakers()} == {*TESTED}
+    command = ["factorise", "--speakers", str(tmp_path / "utt2clean" / "profiles")]
+    command += ["--environments", str(tmp_path / "utt2env" / "profiles"), "--pairs", str(heard / "spk2factors")]
+    for how in (["--alpha", "0.7"], ["--product"]):
+        assert run(profiles.main, [*command, "--store", str(tmp_path / how[0].strip("-")), *how])[0] == 0
+    own, around = speakers.get("eve").adapter().scales(), environments.get("pink").adapter().scales()
+    mixed = ProfileStore.open(tmp_path / "alpha").get("pink-eve").adapter().scales()
+    product = ProfileStore.open(tmp_path / "product").get("pink-eve").adapter().scales()
+    for site in own:
+        np.testing.assert_allclose(mixed[site], 0.7 * own[site] + 0.3 * around[site], rtol=1e-5)
+        np.testing.assert_allclose(product[site], own[site] * around[site], rtol=1e-5)
+    code, out, err = run(
+        decode.main, world.command(tmp_path / "words", "--profiles", str(tmp_path / "alpha"), data=heard)
+    )
+    assert code == 0, err
+    assert "for want of a profile" not in out
+
+
+def test_features_of_a_group_are_normalised_for_its_speakers(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    groups = tmp_path / "groups"
+    groups.write_text("".join(f"{name} everybody\n" for name in load_manifest(world.test).speaker_of))
+    flags = ["--no-second-pass", "--groups", str(groups), "--speaker", "everybody"]
+    code, _, err = run(adapt.main, world.command(tmp_path / "lhuc", *flags))
+    assert code == 0, err
+    assert run(decode.main, world.command(tmp_path / "si"))[0] == 0
+    first_pass = tmp_path / "lhuc" / "first_pass" / "everybody" / "text"
+    assert first_pass.read_text() == (tmp_path / "si" / "text").read_text()
+
+
+def test_pairs_that_cannot_be_made_are_told(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "pairs").write_text("pink-ann ann\n")
+    command = [
+        "factorise",
+        "--speakers",
+        "s",
+        "--environments",
+        "e",
+        "--store",
+        "x",
+        "--pairs",
+        str(tmp_path / "pairs"),
+    ]
+    code, _, err = run(profiles.main, [*command, "--product"])
+    assert code == 2 and "'pink-ann' has 1 values, a row is PAIR SPEAKER ENVIRONMENT" in err
+    assert run(profiles.main, command)[0] == 2
