@@ -107,7 +107,7 @@ class Pull:
     """A Gaussian prior of every learnt number.
 
     Attributes:
-        mean: table -> mean of each number.
+        mean: table -> mean of each number, or a row of means for each speaker.
         variance: table -> variance of each number, or one for all.
         strength: table -> how often it counts; 0 is not at all.
         num_targets: by row, over how many targets the objective is a mean: with more speech the prior counts less.
@@ -124,10 +124,12 @@ class Pull:
         sizes = [min(_INFINITE, strength * lr / self.num_targets[row]) for row, lr in zip(rows, lrs, strict=True)]
         return like.new_tensor(sizes).view(-1, *[1] * (like.ndim - 1))
 
-    def drawn_to_mean(self, name: str, values: Tensor, sizes: Tensor) -> Tensor:
-        """Where (v - values)^2 / 2 + sizes * (v - mean)^2 / (2 variance) is least."""
+    def drawn_to_mean(self, name: str, values: Tensor, sizes: Tensor, which: Rows = None) -> Tensor:
+        """Where (v - values)^2 / 2 + sizes * (v - mean)^2 / (2 variance) is least, for these rows."""
         share = 1 / (1 + self.variance[name] / sizes)  # sizes of 0 give 0, and of infinity 1
-        return torch.lerp(values, self.mean[name].expand_as(values), share.expand_as(values))
+        mean = self.mean[name]
+        own = rows_of(mean, which) if mean.ndim == values.ndim else mean
+        return torch.lerp(values, own.expand_as(values), share.expand_as(values))
 
     def drawn_to_std(self, name: str, std: Tensor, sizes: Tensor) -> Tensor:
         """Where (s - std)^2 / 2 + sizes * (s^2 / (2 variance) - log s) is least: the positive root of a parabola."""
@@ -194,7 +196,7 @@ class PointEstimate:
             if self._pull is not None:
                 rows = rows_of(table, which)
                 sizes = self._pull.step_sizes(name, places, lrs, rows)
-                put_rows(table, which, self._pull.drawn_to_mean(name, rows, sizes))
+                put_rows(table, which, self._pull.drawn_to_mean(name, rows, sizes, which))
 
     def coefficients(self, place: int) -> list[float]:
         """Numbers that were learnt instead of r, if there are such."""
@@ -250,7 +252,7 @@ class BayesianEstimate:
             _descend(std, which, gradient * self._noise[name], lrs)
             rows = rows_of(mean, which)
             sizes = self._pull.step_sizes(name, places, lrs, rows)
-            put_rows(mean, which, self._pull.drawn_to_mean(name, rows, sizes))
+            put_rows(mean, which, self._pull.drawn_to_mean(name, rows, sizes, which))
             put_rows(std, which, self._pull.drawn_to_std(name, rows_of(std, which), sizes))
 
     def coefficients(self, place: int) -> list[float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lhuc_asr.adaptation.guard import GuardConfig, GuardReport, Trial, tried
 from lhuc_asr.adaptation.held_out import Verdict
@@ -15,9 +16,9 @@ from lhuc_asr.adaptation.keys import Feats
 from lhuc_asr.adaptation.own_parameters import neutral
 from lhuc_asr.adaptation.parameter_sets import ParameterSet
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.priors import Expectation
 from lhuc_asr.adaptation.updating import Updated
 from lhuc_asr.decoding.speed import SpeedMeter
-from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.system.model_directory import AcousticSystem
 
 
@@ -32,7 +33,8 @@ class Guard:
         feats: utterance id -> (T, F) normalised.
         num_jobs: processes.
         meter: collects what it takes.
-        prior: whose mean scales are drawn to where they are weakened; without one it is the identity.
+        expected: to which scales are drawn where they are weakened: the prior's mean or the speaker's start; the
+            identity where there is neither.
         own: where the numbers act if they are not scales.
     """
 
@@ -42,7 +44,7 @@ class Guard:
     feats: Feats
     num_jobs: int
     meter: SpeedMeter
-    prior: ScalePrior | None = None
+    expected: Expectation = field(default_factory=Expectation)
     own: ParameterSet | None = None
     _entropies: dict[str, float] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ class Guard:
         going = {name: own for name, own in learnt.items() if not _refused(own)}
         yield from ((name, own.guarded(_report(own, (), 0.0))) for name, own in learnt.items() if name not in going)
         for strength in (1.0, *self.config.shrink):
-            weakened = {name: self._weakened(own, strength) for name, own in going.items()}
+            weakened = {name: self._weakened(own, strength, self.expected.centre(name)) for name, own in going.items()}
             for name, trial in self._trials(weakened, first, strength):
                 trials[name].append(trial)
                 if not trial.failed:
@@ -67,16 +69,15 @@ class Guard:
             if not going:
                 return
         for name, own in going.items():
-            yield name, self._weakened(own, 0.0, towards_prior=False).guarded(_report(own, trials[name], 0.0))
+            yield name, self._weakened(own, 0.0, None).guarded(_report(own, trials[name], 0.0))
 
-    def _weakened(self, own: Updated, strength: float, *, towards_prior: bool = True) -> Updated:
+    def _weakened(self, own: Updated, strength: float, mean: Mapping[str, Tensor] | None) -> Updated:
         if strength == 1:
             return own
         identity = np.float32(neutral(own.amplitude))
         r = {}
         for name, values in own.r.items():
-            prior = self.prior if towards_prior else None
-            centre = np.full_like(values, identity) if prior is None else prior.mean[name].numpy().astype(np.float32)
+            centre = np.full_like(values, identity) if mean is None else mean[name].cpu().numpy().astype(np.float32)
             r[name] = (centre + np.float32(strength) * (values - centre)).astype(np.float32)
         return replace(own, r=r)
 

@@ -20,9 +20,11 @@ from lhuc_asr.adaptation.update import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.files import sha256
+from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.settings import canonical, to_plain
+from lhuc_asr.tensors import digest
 
 Feats = Mapping[str, NDArray[np.float32]]
 
@@ -75,9 +77,15 @@ class SpeakerKeys:
     second_pass: str
 
 
-def search_key(system: AcousticSystem) -> str:
-    """Key of everything but the speech that decides a first pass."""
-    return _digest([system.fingerprint, to_plain(system.decoding), sha256(system.graph_path)])
+def search_key(system: AcousticSystem, start: LhucAdapter | None = None) -> str:
+    """Key of everything but the speech that decides a first pass.
+
+    Args:
+        system: the model.
+        start: scales with which it recognises, if there are any before something is learnt.
+    """
+    began = [start.kind.name, digest(start.r)] if start else []
+    return _digest([system.fingerprint, to_plain(system.decoding), sha256(system.graph_path), *began])
 
 
 def speaker_keys(
@@ -98,7 +106,7 @@ def speaker_keys(
         feats: utterance id -> (T, F) normalised.
         transcripts: utterance id -> words; they count only where targets come from them.
         settings: of the adaptation.
-        search: `search_key` of the model.
+        search: `search_key` of the model, and of the speaker's own start where there is one.
         others: utterance id -> another system's words, where targets come from them.
         calibration: of confidences; it counts only where targets come with confidences of words.
         criterion: what judges the outputs.

@@ -21,6 +21,7 @@ from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
 from lhuc_asr.adaptation.own_parameters import Beginning
 from lhuc_asr.adaptation.passes import Decoder, SpeakerPass
+from lhuc_asr.adaptation.priors import Expectation
 from lhuc_asr.adaptation.protocol import SpeakerPlan
 from lhuc_asr.adaptation.supervision import SpeakerTargets, require_speech
 from lhuc_asr.adaptation.target_making import TargetMaker
@@ -152,7 +153,7 @@ class OnlineAdaptation:
 
     def state(self) -> OnlineState:
         """A speaker of whom nothing is known."""
-        return OnlineState(beginning(self.system.network, self.sites, self.settings, self.prior))
+        return OnlineState(beginning(self.system.network, self.sites, self.settings, Expectation(self.prior)))
 
     def recognise(
         self, utterance: str, state: OnlineState, meter: SpeedMeter | None = None

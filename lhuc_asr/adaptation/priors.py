@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,34 @@ def start_at_mean(adapter: LhucAdapter, prior: ScalePrior | None) -> LhucAdapter
     return adapter
 
 
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """What is expected of speakers before anything is learnt.
+
+    Attributes:
+        prior: of everybody alike, from the file that the settings name.
+        starts: speaker -> scales with which learning begins, and which are the mean of the speaker's prior; None where
+            everybody begins alike.
+    """
+
+    prior: ScalePrior | None = None
+    starts: Mapping[str, LhucAdapter] | None = None
+
+    def begun(self, adapter: LhucAdapter, speaker: str = "") -> LhucAdapter:
+        """The adapter, where a speaker begins."""
+        if self.starts is None:
+            return start_at_mean(adapter, self.prior)
+        for name, r in adapter.r.items():
+            r.data.copy_(self.starts[speaker].r[name].detach())
+        return adapter
+
+    def centre(self, speaker: str) -> Mapping[str, Tensor] | None:
+        """Site name -> the r to which a speaker is drawn back; None is the identity."""
+        if self.starts is not None:
+            return {name: r.detach() for name, r in self.starts[speaker].r.items()}
+        return None if self.prior is None else self.prior.mean
+
+
 @dataclass(frozen=True)
 class Estimator:
     """Makes the estimate of a group.
@@ -86,6 +114,7 @@ class Estimator:
         config: what is learnt.
         prior: from the file that the configuration names.
         seed: of noise.
+        own_means: everybody is drawn to where they begin, instead of to one mean for all.
 
     Raises:
         ConfigError: the configuration names a file, and no prior is given.
@@ -94,6 +123,7 @@ class Estimator:
     config: EstimateConfig
     prior: ScalePrior | None
     seed: int
+    own_means: bool = False
 
     def __post_init__(self) -> None:
         if named := [name for name in FILES if getattr(self.config, name) is not None and self.prior is None]:
@@ -114,6 +144,8 @@ class Estimator:
             subspace = Subspace(self.prior, list(tables), self.config.num_directions, like)
             space, tables = subspace, subspace.numbers(tables)
             pull = self._pull(tables, lambda _: like.new_zeros(()), lambda _: subspace.variance, num_targets)
+        if self.own_means:
+            pull = replace(pull, mean={name: table.clone() for name, table in tables.items()})
         if self.config.estimation is Estimation.bayesian:
             return BayesianEstimate(space, tables, pull, std=self.config.posterior_std, seed=self.seed)
         return PointEstimate(space, tables, pull if self.config.prior else None)

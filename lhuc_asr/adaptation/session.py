@@ -12,7 +12,8 @@ DIRECTORY/status/<speaker>.json     what became of the speaker
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -28,7 +29,7 @@ from lhuc_asr.adaptation.other_words import OtherWords, words_from
 from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
 from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set, prove_numbers_act
 from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
-from lhuc_asr.adaptation.priors import prior_of
+from lhuc_asr.adaptation.priors import Expectation, prior_of
 from lhuc_asr.adaptation.protocol import Protocol, SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
 from lhuc_asr.adaptation.rounds import Rounds
@@ -42,6 +43,7 @@ from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import DataError, LhucError, ProfileError, SpeakerError
+from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.profiles.format import load_profile, profile_path, remove_profile, save_profile
@@ -77,6 +79,8 @@ class AdaptationSession:
         first_pass_directory: where first passes are kept, if not in ``directory``.
         num_jobs: processes.
         decoder: another search than the model's own.
+        start_of: a speaker's plan -> scales that are known before anything is recognised. First passes are made with
+            them, learning begins with them, and a prior draws back to them.
 
     Example:
         >>> session = AdaptationSession(system, settings, Path("exp/lhuc"), num_jobs=2)  # doctest: +SKIP
@@ -90,7 +94,9 @@ class AdaptationSession:
     first_pass_directory: Path | None = None
     num_jobs: int = 1
     decoder: Decoder | None = None
+    start_of: Callable[[SpeakerPlan], LhucAdapter] | None = None
     _meters: dict[str, SpeedMeter] = field(default_factory=dict, init=False)
+    _starts: dict[str, LhucAdapter] = field(default_factory=dict, init=False)
 
     def run(
         self, manifest: Manifest, feats: Feats, *, second_pass: bool = True
@@ -170,6 +176,10 @@ class AdaptationSession:
         lhuc = self.settings.lhuc
         return prior_of(self.settings.adapt, self.sites, lhuc.amplitude, fingerprint=self.system.fingerprint)
 
+    @property
+    def _expected(self) -> Expectation:
+        return Expectation(self.prior, None if self.start_of is None else self._starts)
+
     def _run(self, manifest: Manifest, feats: Feats, *, second_pass: bool) -> Iterator[SpeakerResult | SpeakerFailure]:
         if not len(manifest):
             raise SpeakerError("there is nobody to adapt to: the data has no utterances")
@@ -212,7 +222,7 @@ class AdaptationSession:
             yield from self._recognise_again([s for s in todo if s.name in adapted], adapted, first, feats)
 
     def _plan(self, manifest: Manifest, feats: Feats) -> Iterator[_Speaker | SpeakerFailure]:
-        search = search_key(self.system)
+        search = search_key(self.system) if self.start_of is None else ""
         self._require_words_of(manifest)
         own: dict[str, list[Utterance]] = {speaker: [] for speaker in manifest.speakers}
         for utterance in manifest:
@@ -220,12 +230,14 @@ class AdaptationSession:
         for speaker, utterances in own.items():
             try:
                 plan = plan_speaker(speaker, Manifest(tuple(utterances)), self.settings.protocol)
+                if self.start_of is not None:
+                    self._starts[speaker] = self.start_of(plan)
                 keys = speaker_keys(
                     plan,
                     feats,
                     manifest.transcripts,
                     self.settings,
-                    search,
+                    search or search_key(self.system, self._starts[speaker]),
                     calibration=self.calibration,
                     others=self.others,
                     criterion=self.criterion,
@@ -262,10 +274,16 @@ class AdaptationSession:
         missing = {s.name: s for s in todo if s.name not in first}
         if missing:
             wanted = {name: speaker.plan.utterances for name, speaker in missing.items()}
+
+            def log_likes(speaker: str, utterance: str) -> LogLikes:
+                start = self._starts.get(speaker)
+                with start.attached(self.system.network) if start else nullcontext():
+                    return self.system.log_likes(feats[utterance])
+
             passes = decode_speakers(
                 self._search,
                 wanted,
-                lambda _, utterance: self.system.log_likes(feats[utterance]),
+                log_likes,
                 description="first pass",
                 num_jobs=self.num_jobs,
                 meter=self._meter("first_pass"),
@@ -324,7 +342,7 @@ class AdaptationSession:
             feats,
             settings=self.settings,
             num_jobs=self.num_jobs,
-            prior=self.prior,
+            expected=self._expected,
             criterion=self.criterion,
         )
         for name, outcome in updates:
@@ -365,7 +383,10 @@ class AdaptationSession:
         yield from rounds(learnt, first, {name: speaker.plan for name, speaker in speakers.items()}, targets)
 
     def _guarded(
-        self, outcomes: Iterator[tuple[str, Updated | str]], first: Mapping[str, SpeakerPass], feats: Feats
+        self,
+        outcomes: Iterator[tuple[str, Updated | str]],
+        first: Mapping[str, SpeakerPass],
+        feats: Feats,
     ) -> Iterator[tuple[str, Updated | str]]:
         """What was learnt, as far as the guard lets it pass; where there is no guard, as it is."""
         if not self.settings.guard.enabled:
@@ -379,7 +400,7 @@ class AdaptationSession:
                 learnt[name] = outcome
         if learnt:
             meter, config = self._meter("guard"), self.settings.guard
-            guard = Guard(self.system, self._search, config, feats, self.num_jobs, meter, self.prior, self.own)
+            guard = Guard(self.system, self._search, config, feats, self.num_jobs, meter, self._expected, self.own)
             yield from guard(learnt, first)
 
     def _adapt_online(

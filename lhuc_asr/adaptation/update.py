@@ -174,6 +174,7 @@ def adapt_group(
     *,
     prior: ScalePrior | None = None,
     criterion: AdaptCriterion | None = None,
+    own_means: bool = False,
     cache_bytes: int = CACHE_BYTES,
 ) -> list[UpdateReport | SpeakerError]:
     """Learn the scales of several speakers side by side; not one bit of the net changes, and gradients reach only r.
@@ -191,6 +192,7 @@ def adapt_group(
         config: step, sweeps, minibatch of each speaker.
         prior: of the file that the configuration names (`lhuc_asr.adaptation.priors.prior_of`).
         criterion: what judges the outputs; if nothing is said, cross-entropy of posteriors.
+        own_means: the mean of everybody's prior is where the adapter stands, instead of one mean for all.
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.
 
     Returns:
@@ -211,7 +213,7 @@ def adapt_group(
             *chosen,
             seed=config.seed,
             held_out_share=config.held_out_share,
-            estimator=Estimator(config, prior, config.seed),
+            estimator=Estimator(config, prior, config.seed, own_means),
             computing=Computing(
                 criterion=criterion or AdaptCriterion(), precision=config.precision, cache_bytes=cache_bytes
             ),

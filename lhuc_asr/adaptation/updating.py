@@ -23,7 +23,7 @@ from lhuc_asr.adaptation.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
 from lhuc_asr.adaptation.parameter_config import Parameters
 from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set
-from lhuc_asr.adaptation.priors import start_at_mean
+from lhuc_asr.adaptation.priors import Expectation
 from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.targets import joined
@@ -39,7 +39,6 @@ from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.parallel import map_in_processes, one_thread
 from lhuc_asr.profiles.format import Profile
-from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.progress import track
 from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
 
@@ -161,7 +160,7 @@ def update_speakers(
     *,
     settings: AdaptationSettings,
     num_jobs: int,
-    prior: ScalePrior | None = None,
+    expected: Expectation | None = None,
     criterion: AdaptCriterion | None = None,
 ) -> Iterator[tuple[str, Updated | str]]:
     """Learn the scales of many speakers; a speaker who fails gives the reason, and the others go on.
@@ -188,7 +187,7 @@ def update_speakers(
         WorkerError: a worker process died.
     """
 
-    method = _Method(settings, prior, criterion or AdaptCriterion())
+    method = _Method(settings, expected or Expectation(), criterion or AdaptCriterion())
 
     def update(group: tuple[str, ...]) -> list[tuple[str, Updated | str]]:
         with one_thread():
@@ -206,7 +205,7 @@ class _Method:
     """How scales are learnt: the settings, and what they ask for."""
 
     settings: AdaptationSettings
-    prior: ScalePrior | None
+    expected: Expectation
     criterion: AdaptCriterion
 
 
@@ -264,10 +263,17 @@ def _update(
     if not speakers:
         return {}
     begin = cpu_seconds()
-    settings, prior = method.settings, method.prior
-    adapters = [beginning(network, sites, settings, prior) for _ in speakers]
-    learnt = list(speakers.values())
-    reports = adapt_group(network, adapters, learnt, settings.adapt, prior=prior, criterion=method.criterion)
+    settings, prior = method.settings, method.expected.prior
+    adapters = [beginning(network, sites, settings, method.expected, speaker) for speaker in speakers]
+    reports = adapt_group(
+        network,
+        adapters,
+        list(speakers.values()),
+        settings.adapt,
+        prior=prior,
+        criterion=method.criterion,
+        own_means=method.expected.starts is not None,
+    )
     cpu_per_frame = (cpu_seconds() - begin) / max(1, sum(own.num_frames for own in speakers.values()))
     outcomes: dict[str, Updated | str] = {}
     for (speaker, own), adapter, report in zip(speakers.items(), adapters, reports, strict=True):
@@ -295,13 +301,17 @@ def _told_from(
 
 
 def beginning(
-    network: AcousticNetwork, sites: Sequence[Site], settings: AdaptationSettings, prior: ScalePrior | None
+    network: AcousticNetwork,
+    sites: Sequence[Site],
+    settings: AdaptationSettings,
+    expected: Expectation,
+    speaker: str = "",
 ) -> Beginning:
-    """Where a speaker begins to learn: at the network as it is, or where a prior says."""
+    """Where a speaker begins to learn: at the network as it is, or where it is expected to end."""
     own = parameter_set(settings.adapt, network, sites)
     if own is not None:
         return OwnParameters.zeros(network, own)
-    return start_at_mean(LhucAdapter.identity(network, sites, settings.lhuc.amplitude), prior)
+    return expected.begun(LhucAdapter.identity(network, sites, settings.lhuc.amplitude), speaker)
 
 
 def speech_of(targets: SpeakerTargets, feats: Feats, network: AcousticNetwork, *, whole: bool = False) -> Learnt:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lhuc_asr.cli._common import start_runtime
 
 if TYPE_CHECKING:
+    from lhuc_asr.conditioning.conditioner import Conditioner
     from lhuc_asr.config.schema import Config
     from lhuc_asr.system.model_directory import AcousticSystem
 
@@ -49,6 +50,19 @@ def load_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSyste
             "leave features out, or train a model on these"
         )
     return system, config
+
+
+def conditioner_of(directory: Path | None, system: AcousticSystem) -> Conditioner | None:
+    """The gate in a directory of lhuc-condition, if one was given.
+
+    Raises:
+        ModelError: a file of it is missing or altered, or it was trained for another model.
+    """
+    from lhuc_asr.conditioning.conditioner import load_conditioner
+
+    if directory is None:
+        return None
+    return load_conditioner(directory, system.features, fingerprint=system.fingerprint)
 
 
 def settings_of(system: AcousticSystem) -> dict[str, Any]:

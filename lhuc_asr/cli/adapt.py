@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
-from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
-from lhuc_asr.cli._model import open_model
+from lhuc_asr.cli._common import OK, SOME_FAILED, UsageError, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._model import conditioner_of, open_model
 from lhuc_asr.cli._speech import chosen_speech, transforms_sha256, usable_speech
 
 if TYPE_CHECKING:
+    from lhuc_asr.adaptation.protocol import SpeakerPlan
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
     from lhuc_asr.adaptation.session import AdaptationSession
+    from lhuc_asr.conditioning.conditioner import Conditioner
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
     from lhuc_asr.decoding.hypothesis import Hypothesis
     from lhuc_asr.decoding.speed import DecodingSpeed
+    from lhuc_asr.lhuc.adapter import LhucAdapter
     from lhuc_asr.scoring.wer import Score
     from lhuc_asr.system.corpus import UsableSpeech
 
@@ -31,6 +35,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_adapting(parser, data="the speakers' speech", out="where profiles and words go")
     parser.add_argument("--no-second-pass", action="store_true", help="stop when the profiles are written")
+    parser.add_argument(
+        "--conditioned",
+        metavar="DIR",
+        type=Path,
+        help="begin, in the first pass too, with the scales that a gate of lhuc-condition predicts",
+    )
     add_overrides(parser, such_as="adapt.lr=0.4, lhuc.amplitude=sigmoid2 or protocol=enrolment")
     return parser
 
@@ -51,8 +61,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         first_pass_directory=args.first_pass,
         num_jobs=config.runtime.jobs,
     )
+    conditioner = conditioner_of(args.conditioned, system)
+    _check_start(args, config)
     _print_settings(config, session)
-    return _Report(args, manifest, session).run(usable_speech(args, manifest, system, config))
+    speech = usable_speech(args, manifest, system, config)
+    if conditioner is not None:
+        session.start_of = _starts(conditioner, session, speech)
+    return _Report(args, manifest, session).run(speech)
+
+
+def _check_start(args: argparse.Namespace, config: Config) -> None:
+    """Refuse to begin with predicted scales where something else is learnt, or is learnt on the way."""
+    if args.conditioned is None:
+        return
+    if config.adapt.parameters.name != "lhuc" or config.protocol.name.name == "online":
+        raise UsageError(
+            f"--conditioned predicts scales to begin with: it goes with adapt.parameters=lhuc, not "
+            f"{config.adapt.parameters.name}, and with protocol=two_pass or enrolment, not {config.protocol.name.name}"
+        )
+
+
+def _starts(
+    conditioner: Conditioner, session: AdaptationSession, speech: UsableSpeech
+) -> Callable[[SpeakerPlan], LhucAdapter]:
+    """Gives every speaker the scales that the speech to adapt to predicts."""
+    network, amplitude = session.system.network, session.settings.lhuc.amplitude
+
+    def start(plan: SpeakerPlan) -> LhucAdapter:
+        utterances = (speech.feats.raw[name] for name in plan.adaptation)
+        return conditioner.start(network, session.sites, amplitude, utterances)
+
+    return start
 
 
 def _print_settings(config: Config, session: AdaptationSession) -> None:
@@ -176,7 +215,7 @@ class _Report:
         references = {name: known[name] for result in results for name in result.plan.evaluation if name in known}
         if not references:
             return {}
-        passes = {"SI": _joined(result.first_pass for result in results)}
+        passes = {self._first: _joined(result.first_pass for result in results)}
         if not self.args.no_second_pass:
             passes[self._adapted] = _joined(result.second_pass or {} for result in results)
         speaker_of = self.manifest.speaker_of
@@ -190,10 +229,15 @@ class _Report:
         return f"not in this table: {num_failed} of {num_speakers} speakers, who failed: {', '.join(self.failed)}\n"
 
     @property
+    def _first(self) -> str:
+        return "SI" if self.args.conditioned is None else "conditioned"
+
+    @property
     def _adapted(self) -> str:
         adapt = self.session.settings.adapt
         kind, learnt = adapt.supervision.name, adapt.parameters.name.replace("lhuc", "LHUC")
-        return learnt if kind == "one_best" else f"{learnt}, {kind} targets"
+        method = learnt if self.args.conditioned is None else f"conditioned + {learnt}"
+        return method if kind == "one_best" else f"{method}, {kind} targets"
 
     @property
     def _is_oracle(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._lattices import LatticeUse, add_lattice_flags, fit_calibration, lattice_use
-from lhuc_asr.cli._model import open_model
+from lhuc_asr.cli._model import conditioner_of, open_model
 from lhuc_asr.cli._speech import (
     add_speech,
     add_transforms,
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = chosen_speech(args, all_by_default=True)
     _check_transcripts(args, manifest)
     known = _profiles(args, system, manifest.speakers)
-    conditioner = _conditioner(args, system)
+    conditioner = conditioner_of(args.conditioned, system)
     use = lattice_use(args, system)
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
@@ -137,15 +137,6 @@ def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[
         instead = "speaker-independent" if args.conditioned is None else "by their voices"
         print(f"{instead}, for want of a profile: {', '.join(without)}")
     return known
-
-
-def _conditioner(args: argparse.Namespace, system: AcousticSystem) -> Conditioner | None:
-    """The gate that predicts scales, if one was given."""
-    from lhuc_asr.conditioning.conditioner import load_conditioner
-
-    if args.conditioned is None:
-        return None
-    return load_conditioner(args.conditioned, system.features, fingerprint=system.fingerprint)
 
 
 def _adapted(

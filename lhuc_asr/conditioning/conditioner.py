@@ -7,7 +7,7 @@ condition.safetensors   weights of the gate, and the projections of vectors
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,11 @@ from lhuc_asr.conditioning.description import Listen, VoiceDescriber
 from lhuc_asr.conditioning.projection import Projection
 from lhuc_asr.conditioning.settings import ConditionConfig
 from lhuc_asr.conditioning.statistics import VoiceStatistics
-from lhuc_asr.errors import ModelError
+from lhuc_asr.errors import ModelError, SiteError
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.files import sha256
+from lhuc_asr.lhuc.adapter import LhucAdapter
+from lhuc_asr.lhuc.amplitude import Amplitude, parameters_of
 from lhuc_asr.lhuc.gate import Gate
 from lhuc_asr.lhuc.gated_sites import GatedSites
 from lhuc_asr.lhuc.layout import Layout
@@ -80,6 +82,31 @@ class Conditioner:
         """Site name -> (..., H) or (..., C, F) factors for z (..., K)."""
         scales: dict[str, Tensor] = self.gate(torch.from_numpy(np.ascontiguousarray(z, np.float32)))
         return scales
+
+    def start(
+        self, model: nn.Module, sites: Sequence[Site], amplitude: Amplitude, raw: Iterable[NDArray[np.float32]]
+    ) -> LhucAdapter:
+        """The scales that all of a speaker's speech together predicts, as parameters from which a speaker can go on.
+
+        Args:
+            model: the network of its model.
+            sites: what will be learnt; at least all that is predicted.
+            amplitude: how parameters become factors there.
+            raw: the speaker's utterances, (T, F) each, before normalisation.
+
+        Raises:
+            SiteError: a layer whose scales are predicted shall not be scaled.
+        """
+        scales = self.scales(self.describe(np.concatenate(list(raw)))[None])
+        adapter = LhucAdapter.identity(model, sites, amplitude)
+        if lost := [name for name in scales if name not in adapter.r]:
+            raise SiteError(
+                f"the gate predicts scales of {', '.join(scales)}, but {', '.join(lost)} shall not be scaled: "
+                "set lhuc.layers to all of them, or train a gate of fewer layers"
+            )
+        for name, factors in scales.items():
+            adapter.r[name].data.copy_(parameters_of(factors[0], amplitude))
+        return adapter
 
     @contextmanager
     def hearing(self, model: nn.Module, raw_TF: NDArray[np.float32]) -> Iterator[nn.Module]:

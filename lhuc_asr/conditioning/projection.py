@@ -42,7 +42,7 @@ class ProjectionConfig:
     """
 
     kind: ProjectionKind = ProjectionKind.lda
-    num_dims: int = 16
+    num_dims: int = 8
     shrinkage: float = 0.05
 
     def __post_init__(self) -> None:

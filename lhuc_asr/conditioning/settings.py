@@ -32,7 +32,7 @@ class Hearing(Enum):
 
 
 def _gate() -> GateConfig:
-    return GateConfig(hidden_dims=[32], shared_trunk=True)
+    return GateConfig(hidden_dims=[], bias=False)
 
 
 def _training() -> TrainingConfig:
@@ -58,7 +58,8 @@ class ConditionConfig:
         projection: what is made of every acoustic vector.
         shrink_seconds: a vector of so many seconds of speech is drawn half-way to that of the average voice, shorter
             ones more; so a stream begins with the average voice.
-        gate: from vectors to scales.
+        gate: from vectors to scales. Without biases the average voice gets the network as it is, so that a gate can
+            learn nothing but how voices differ: with them it goes on learning the training speakers by heart.
         joint: train the network along with the gate; else it stays as it is, bit for bit.
         warp: in training, every speaker of every epoch gets a vocal tract length from 1 - warp to 1 + warp.
         noise: standard deviation of noise on vectors in training, whose own deviation is 1.

@@ -9,6 +9,9 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+_LEAST = 1e-6
+"""Factors nearer to 0, or to 2 for sigmoid2, have no r that is finite in single precision."""
+
 
 class Amplitude(Enum):
     """How r becomes a factor; every kind can give exactly 1.
@@ -43,6 +46,28 @@ def amplitude(r: Tensor, kind: Amplitude = Amplitude.exp) -> Tensor:
     if kind is Amplitude.sigmoid2:
         return 2 * r.sigmoid()
     return r if kind is Amplitude.identity else r.relu()
+
+
+def parameters_of(factors: Tensor, kind: Amplitude) -> Tensor:
+    """The r whose amplitudes are these.
+
+    Args:
+        factors: (..., H) more than 0, and below 2 for sigmoid2.
+        kind: of the amplitude.
+
+    Returns:
+        (..., H) parameters, finite.
+
+    Example:
+        >>> factors = torch.tensor([0.5, 1.0, 1.5])
+        >>> [amplitude(parameters_of(factors, kind), kind).tolist() for kind in (Amplitude.exp, Amplitude.relu)]
+        [[0.5, 1.0, 1.5], [0.5, 1.0, 1.5]]
+    """
+    if kind is Amplitude.exp:
+        return factors.clamp_min(_LEAST).log()
+    if kind is Amplitude.sigmoid2:
+        return torch.logit(factors / 2, eps=_LEAST)
+    return factors
 
 
 def bounded_amplitude(logit: Tensor, bound: float) -> Tensor:

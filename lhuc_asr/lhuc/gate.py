@@ -32,12 +32,14 @@ class GateConfig:
         shared_trunk: one stack of hidden layers for all sites; else every site has its own, as in PPNet.
         identity_start: a fresh gate gives 1 for any z. Without it, the gate is as published: it begins at random around
             gamma / 2 and the net above has to find its way from there.
+        bias: without biases, and with ``identity_start``, a z of 0 gives the identity also after training.
     """
 
     hidden_dims: list[int] = field(default_factory=lambda: [64])
     gamma: float = 2.0
     shared_trunk: bool = False
     identity_start: bool = True
+    bias: bool = True
 
     def __post_init__(self) -> None:
         if any(dim < 1 for dim in self.hidden_dims):
@@ -85,7 +87,9 @@ class Gate(nn.Module):
         self.stopped = frozenset(stopped)
         self._require_sense()
         num_trunks = 1 if self.config.shared_trunk else len(self.units)
-        self.trunks = nn.ModuleList(_trunk([self.dim, *self.config.hidden_dims]) for _ in range(num_trunks))
+        self.trunks = nn.ModuleList(
+            _trunk([self.dim, *self.config.hidden_dims], bias=self.config.bias) for _ in range(num_trunks)
+        )
         width = [self.dim, *self.config.hidden_dims][-1]
         self.heads = nn.ModuleList(self._head(width, prod(size)) for size in self.units.values())
 
@@ -146,10 +150,10 @@ class Gate(nn.Module):
         return dict(zip(self.parts, torch.split(z, list(self.parts.values()), dim=-1), strict=True))
 
     def _head(self, width: int, num_units: int) -> nn.Linear:
-        head = nn.Linear(width, num_units)
+        head = nn.Linear(width, num_units, bias=self.config.bias)
         if self.config.identity_start:
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
         return head
 
     def _require_sense(self) -> None:
@@ -159,8 +163,10 @@ class Gate(nn.Module):
             raise GateError(f"stopped names {', '.join(map(repr, unknown))}, but z has the parts {_told(self.parts)}")
 
 
-def _trunk(dims: list[int]) -> nn.Sequential:
-    return nn.Sequential(*(nn.Sequential(nn.Linear(below, above), nn.ReLU()) for below, above in pairwise(dims)))
+def _trunk(dims: list[int], *, bias: bool) -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Sequential(nn.Linear(below, above, bias=bias), nn.ReLU()) for below, above in pairwise(dims))
+    )
 
 
 def _told(parts: Mapping[str, int]) -> str:

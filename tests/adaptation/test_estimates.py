@@ -241,3 +241,27 @@ def test_files_are_checked_and_known_by_their_content(tmp_path: Path) -> None:
         content_of(AdaptConfig(prior_from=str(tmp_path / "none")))
     with pytest.raises(ConfigError, match=r"adapt\.prior_from names a file"):
         learnt(network_of(), [speaker_of(0, 20)], config)
+
+
+@pytest.mark.parametrize("estimation", Estimation)
+def test_own_means_hold_everybody_where_they_began(estimation: Estimation) -> None:
+    network, speakers = network_of(), [speaker_of(0, 40), speaker_of(1, 17)]
+    config = replace(FEW, prior=1e15, estimation=estimation)
+
+    def begun() -> list[LhucAdapter]:
+        adapters = adapters_of(network, 2)
+        for seed, adapter in enumerate(adapters):
+            for r in adapter.parameters():
+                r.data.add_(0.1 * torch.randn(r.shape, generator=torch.Generator().manual_seed(seed)))
+        return adapters
+
+    held = begun()
+    adapt_group(network, held, speakers, config, own_means=True)
+    for adapter, start in zip(held, begun(), strict=True):
+        torch.testing.assert_close(flat(adapter), flat(start), atol=1e-4, rtol=0)
+    together, alone = begun(), begun()
+    adapt_group(network, together, speakers, replace(config, prior=10.0), own_means=True)
+    for place, adapter in enumerate(alone):
+        adapt_group(network, [adapter], [speakers[place]], replace(config, prior=10.0), own_means=True)
+        torch.testing.assert_close(flat(adapter), flat(together[place]), atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(flat(adapter), flat(begun()[place]), atol=1e-3)

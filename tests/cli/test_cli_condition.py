@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from tones import Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 
-from lhuc_asr.cli import decode
+from lhuc_asr.cli import adapt, decode
 from lhuc_asr.cli.condition import build_parser, main
 from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import load_system
 
 SHORT = [
-    *("condition=small", "condition.projection.num_dims=2", "condition.frames_per_epoch=2000"),
+    *("condition=few_speakers", "condition.projection.num_dims=2", "condition.frames_per_epoch=2000"),
     *("condition.training.newbob.max_epochs=2", "build.valid_fraction=0.25", "runtime=one_core"),
 ]
 
@@ -109,3 +111,29 @@ def test_speech_of_others_than_the_training_speakers_is_aligned_first(
     code, _, err = run(main, [*command(world, tmp_path / "gate"), "--data", str(world.test)])
     assert code == 0, err
     assert (tmp_path / "gate" / "work" / "alignments" / "alignments.json").is_file()
+
+
+def test_adaptation_begins_with_the_prediction_in_its_first_pass_too(
+    world: TinyWorld, gate: Path, adapted: Adapted, tmp_path: Path, run: Run
+) -> None:
+    flags = ["--speaker", "José", "--conditioned", str(gate)]
+    code, out, _ = run(adapt.main, world.command(tmp_path / "held", *flags, "adapt.prior=1e15"))
+    assert code == 0 and "conditioned + LHUC" in out
+    held = words_of(tmp_path / "held" / "adapted")
+    assert held == words_of(tmp_path / "held" / "si")  # a prior that holds everything holds the predicted scales
+    assert run(adapt.main, world.command(tmp_path / "free", *flags))[0] == 0
+    profiles = {
+        name: load_profile(path / "profiles" / "Jos%C3%A9.json", fingerprint=None)
+        for name, path in (("held", tmp_path / "held"), ("free", tmp_path / "free"), ("plain", adapted.out))
+    }
+    assert len({profile.sha256 for profile in profiles.values()}) == 3
+    assert any(not torch.allclose(r, torch.zeros_like(r), atol=1e-4) for r in profiles["held"].r.values())
+    before = times_of(tmp_path / "free" / "profiles")
+    code, out, _ = run(adapt.main, world.command(tmp_path / "free", *flags))
+    assert code == 0 and "(done before)" in out and not changed_since(before, tmp_path / "free" / "profiles")
+
+
+def test_predicted_layers_must_be_learnt_as_well(world: TinyWorld, gate: Path, tmp_path: Path, run: Run) -> None:
+    flags = ["--speaker", "eve", "--conditioned", str(gate), "lhuc.layers=[1]"]
+    code, out, err = run(adapt.main, world.command(tmp_path, *flags))
+    assert code == 1 and "shall not be scaled: set lhuc.layers to all of them" in out + err

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_parameters, identity_r
+from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_parameters, identity_r, parameters_of
 
 
 @pytest.mark.parametrize("kind", Amplitude)
@@ -47,3 +47,10 @@ def test_ranges_and_order(a, b):
         assert x <= y
         assert kind is Amplitude.identity or x >= 0
         assert kind is not Amplitude.sigmoid2 or y <= 2
+
+
+@pytest.mark.parametrize("kind", Amplitude)
+def test_parameters_are_found_again_from_factors(kind):
+    factors = torch.tensor([0.01, 0.5, 1.0, 1.7, 1.99])
+    torch.testing.assert_close(amplitude(parameters_of(factors, kind), kind), factors)
+    assert torch.isfinite(parameters_of(torch.tensor([0.0, 2.0]), kind)).all()

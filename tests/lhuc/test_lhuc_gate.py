@@ -114,3 +114,10 @@ def test_a_gate_that_makes_no_sense_is_refused():
         GateConfig(gamma=1.0)
     with pytest.raises(ConfigError, match=r"at least 1 each, got \[8, 0\]"):
         GateConfig(hidden_dims=[8, 0])
+
+
+@pytest.mark.parametrize("hidden_dims", [[], [4, 3]])
+def test_without_biases_a_z_of_0_gives_the_identity_after_training_too(hidden_dims):
+    gate = stirred(Gate(UNITS, 4, GateConfig(hidden_dims=hidden_dims, bias=False)))
+    assert all(bool((scale == 1).all()) for scale in gate(torch.zeros(2, 4)).values())
+    assert any(bool((scale != 1).any()) for scale in gate(torch.randn(2, 4)).values())
