@@ -69,7 +69,7 @@ class Gate(nn.Module):
         >>> scales["1"].shape, bool((scales["3"] == 1).all())
         (torch.Size([6, 5]), True)
 
-    Source: Gate NU of Chang et al. 2023 (arXiv:2302.01115), eq. 1-2; the zero last layer and the shift are ours.
+    Source: Gate NU of Chang et al. 2023 (arXiv:2302.01115); the zero last layer and the shift are ours.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def grouped_auc(scores: ArrayLike, labels: ArrayLike, users: ArrayLike) -> Group
         >>> grouped_auc([0.1, 0.4, 0.9, 0.8], [0, 1, 0, 1], [7, 7, 8, 8])
         GroupedAuc(value=0.5, num_users=2, num_left_out=0)
 
-    Source: Zhu et al. 2017, "Optimized cost per click in Taobao display advertising" (arXiv:1703.02091), eq. 13.
+    Source: Zhu et al. 2017, "Optimized cost per click in Taobao display advertising" (arXiv:1703.02091).
     """
     score_N, label_N, (_, user_N) = (
         _checked(scores, labels),

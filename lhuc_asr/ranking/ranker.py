@@ -45,7 +45,7 @@ class Ranker(nn.Module):
         >>> Ranker(encoder)(encoder.encode(log)).shape
         torch.Size([2, 1])
 
-    Source: PPNet as Kuaishou described it in 2021; PEPNet, Chang et al. 2023 (arXiv:2302.01115), eq. 1-7.
+    Source: PPNet as Kuaishou described it in 2021; PEPNet, EPNet and Gate NU: Chang et al. 2023 (arXiv:2302.01115).
     """
 
     def __init__(self, encoder: Encoder, config: RankerConfig | None = None, *, deferred: bool = False) -> None:

@@ -22,7 +22,7 @@ class Tower(nn.Module):
         hidden_dims: H of every hidden layer, lowest first.
 
     Source: without scales, the DNN of PPNet and PEPNet; with them H^(l+1) = f((delta^(l) * H^(l)) W^(l) + b^(l)),
-        Chang et al. 2023 (arXiv:2302.01115), eq. 6-7.
+        Chang et al. 2023 (arXiv:2302.01115), PPNet.
     """
 
     def __init__(self, input_dim: int, hidden_dims: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.bank import SpeakerBank
 from lhuc_asr.lhuc.finding import find_sites
+from lhuc_asr.lhuc.gated_sites import GatedSites
 
 NAMES = ["linear", "conv2d, per channel and band", "our net"]
 every_net = pytest.mark.parametrize("name", NAMES)
@@ -182,6 +183,22 @@ def test_a_compiled_net_without_speakers_is_refused(compiler):
     bank = random_bank(sites)
     with bank.attached(net), pytest.raises(SiteError, match="named no speakers"):
         case.run(torch.compile(net, backend=compiler), example)
+
+
+@every_net
+def test_given_scales_act_in_compiled_nets_and_change_without_compiling_again(compiler, name):
+    case, net, sites, example = made(name)
+    gated, compiled, num_graphs = GatedSites(sites), torch.compile(net, backend=compiler), []
+    with gated.attached(net):
+        for _ in range(3):
+            scales = {site.name: torch.rand(4, *site.units, requires_grad=True) for site in sites}
+            with gated.scaled_by(scales):
+                torch.testing.assert_close(case.run(compiled, example), case.run(net, example))
+                outputs = [case.run(one, example).square().sum() for one in (compiled, net)]
+            expected, got = (torch.autograd.grad(output, list(scales.values())) for output in outputs)
+            torch.testing.assert_close(got, expected)
+            num_graphs.append(compiler.num_graphs)
+    assert num_graphs[0] >= 1 and len(set(num_graphs)) == 1
 
 
 @torch.no_grad()
