@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lhuc_asr.data.manifest import Manifest, Utterance
     from lhuc_asr.data.problems import Problem
 
-CORPORA = ("demo", "speechocean762", "fsdd", "kaldi", "lhotse")
+CORPORA = ("demo", "speechocean762", "fsdd", "tedlium", "ami", "swbd", "aurora4", "kaldi", "lhotse")
+MICROPHONES = ("ihm", "sdm")
 SIZES = ("full", "smallest")
 
 _EPILOG = """\
@@ -23,6 +24,10 @@ corpora:
   demo            speech that the toolkit makes itself, by espeak-ng (pip install 'lhuc_asr[demo]'); needs no --root
   speechocean762  English read by native speakers of Mandarin: https://www.openslr.org/101, as it is unpacked
   fsdd            spoken digits: https://github.com/Jakobovski/free-spoken-digit-dataset; also leaves one speaker out
+  tedlium         TED-LIUM, release 1, 2 or 3 (https://www.openslr.org/51), as it is unpacked
+  ami             AMI meetings, --microphone ihm or sdm: https://groups.inf.ed.ac.uk/ami/corpus
+  swbd            Switchboard-1 and HUB5 2000, four packages of the LDC in one folder
+  aurora4         Aurora4 of ELRA, and WSJ0's transcripts
   kaldi           any Kaldi data directory, or a folder of them
   lhotse          any lhotse manifests: recordings with supervisions, or cuts
 
@@ -45,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-jobs", metavar="N", type=_natural, default=0, help="processes; 0 is one a core (0)")
     parser.add_argument("--pictures", metavar="N", type=_natural, default=0, help="draw N spectrograms of each set (0)")
     parser.add_argument("--size", choices=SIZES, default="full", help="of the demo corpus (full)")
+    parser.add_argument("--microphone", choices=MICROPHONES, help="of meetings: headsets or one on the table (ihm)")
     return parser
 
 
@@ -81,6 +87,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         "--keep-going": demo and args.keep_going,
         "--allow-commands": demo and args.allow_commands,
         "--size": not demo and args.size != "full",
+        "--microphone": args.corpus != "ami" and args.microphone is not None,
     }
     for flag, given in useless.items():
         if given:
@@ -110,7 +117,7 @@ def _prepare_demo(args: argparse.Namespace) -> list[_Written]:
 
 
 def _prepare(args: argparse.Namespace) -> list[_Written]:
-    from lhuc_asr.data.corpora.preparation import PrepareOptions
+    from lhuc_asr.data.corpora.preparation import Microphone, PrepareOptions
     from lhuc_asr.data.problems import BadDataError
     from lhuc_asr.lang.text import normalise
     from lhuc_asr.parallel import num_cores, set_num_threads
@@ -124,6 +131,7 @@ def _prepare(args: argparse.Namespace) -> list[_Written]:
         lexicon=args.lexicon,
         sampling_rate=args.sampling_rate,
         normalise=normalise,
+        microphone=None if args.microphone is None else Microphone[args.microphone],
     )
     try:
         prepared = _preparer(args.corpus)(args.root, args.out, options)

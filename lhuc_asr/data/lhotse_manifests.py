@@ -102,20 +102,24 @@ def inspect_lhotse(files: LhotseSet, *, allow_commands: bool = False) -> Inspect
     Raises:
         DataError: a file is not a lhotse manifest.
     """
+    if files.supervisions is not None:
+        recordings, supervisions = _load(files.speech, "RecordingSet"), _load(files.supervisions, "SupervisionSet")
+        return inspect_sets(recordings, supervisions, files.speech.parent, allow_commands=allow_commands)
     reader = _Reader(files.speech.parent, allow_commands)
-    if files.supervisions is None:
-        for cut in _load(files.speech, "CutSet"):
-            reader.add_cut(cut)
-    else:
-        recordings = {recording.id: recording for recording in _load(files.speech, "RecordingSet")}
-        for supervision in _load(files.supervisions, "SupervisionSet"):
-            reader.add(supervision, recordings.get(supervision.recording_id), 0.0)
-    utterances = sorted(reader.utterances, key=lambda utterance: utterance.id)
-    for identifier, count in Counter(utterance.id for utterance in utterances).items():
-        if count > 1:
-            reader.complain(ProblemKind.duplicated, identifier, f"{count} utterances are called {identifier!r}")
-    unique = {utterance.id: utterance for utterance in reversed(utterances)}
-    return Inspected(Manifest(tuple(unique[identifier] for identifier in sorted(unique))), reader.problems)
+    for cut in _load(files.speech, "CutSet"):
+        reader.add_cut(cut)
+    return reader.inspected()
+
+
+def inspect_sets(
+    recordings: Iterable[Any], supervisions: Iterable[Any], directory: Path, *, allow_commands: bool = False
+) -> Inspected:
+    """The same for recordings and supervisions that lhotse has in memory; relative paths begin at ``directory``."""
+    reader = _Reader(directory, allow_commands)
+    by_id = {recording.id: recording for recording in recordings}
+    for supervision in supervisions:
+        reader.add(supervision, by_id.get(supervision.recording_id), 0.0)
+    return reader.inspected()
 
 
 def _load(path: Path, kind: str) -> Iterable[Any]:
@@ -136,6 +140,15 @@ class _Reader:
     allow_commands: bool
     utterances: list[Utterance] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+    def inspected(self) -> Inspected:
+        """What was collected, sorted, each id once."""
+        utterances = sorted(self.utterances, key=lambda utterance: utterance.id)
+        for identifier, count in Counter(utterance.id for utterance in utterances).items():
+            if count > 1:
+                self.complain(ProblemKind.duplicated, identifier, f"{count} utterances are called {identifier!r}")
+        unique = {utterance.id: utterance for utterance in reversed(utterances)}
+        return Inspected(Manifest(tuple(unique[identifier] for identifier in sorted(unique))), self.problems)
 
     def complain(self, kind: ProblemKind, identifier: str, text: str) -> None:
         self.problems.append(Problem(kind, identifier, text, (identifier,)))
@@ -186,7 +199,8 @@ class _Reader:
             self.complain(ProblemKind.bad_line, identifier, text)
         source = (sources or recording.sources)[0]
         index = source.channels.index(channels[0]) if sources else 0
-        return Recording(recording.id, self._source(identifier, source), index, source.type == "command")
+        name = recording.id if len(recording.sources) == 1 else f"{recording.id}-{channels[0]}"
+        return Recording(name, self._source(identifier, source), index, source.type == "command")
 
     def _source(self, identifier: str, source: Any) -> str:
         if source.type == "command":

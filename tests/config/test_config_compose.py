@@ -149,7 +149,7 @@ def test_given_settings_take_the_place_of_defaults() -> None:
         ("adapt.lr", "'adapt.lr' is not a setting"),
         ("model=dnn_papr", "model has no preset 'dnn_papr'; there are: blstm, cnn, "),
         ("model=../../x", "model has no preset '../../x'"),
-        ("experiment=dem", "experiment has no preset 'dem'; there are: demo"),
+        ("experiment=dem", "experiment has no preset 'dem'; there are: ami, aurora4, demo"),
         ("adapt.lr=abc", "'adapt.lr=abc': Value 'abc' of type 'str' could not be converted to Float"),
         ("adapt.lr=", "could not be converted to Float"),
         ("adapt.lr=null", "'adapt.lr=null': field 'adapt.lr' is not Optional"),

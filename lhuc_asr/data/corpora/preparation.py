@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from lhuc_asr.data.kaldi import write_kaldi_dir, write_table
@@ -19,6 +20,13 @@ UNKNOWN_WORD = "<UNK>"
 """Stands in transcripts for a word that nobody could make out; every lexicon knows it."""
 
 
+class Microphone(Enum):
+    """Through which microphones meetings were recorded: one headset for each person, or one on the table."""
+
+    ihm = "ihm"
+    sdm = "sdm"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOptions:
     """How to prepare a corpus.
@@ -31,6 +39,7 @@ class PrepareOptions:
         lexicon: a pronunciation lexicon to check the words against and to copy beside the data.
         sampling_rate: the rate that every recording must have; None asks them to agree within a set.
         normalise: how the words of transcripts are written before they are looked up.
+        microphone: of corpora that were recorded through several; None takes the corpus's first.
     """
 
     keep_going: bool = False
@@ -40,6 +49,7 @@ class PrepareOptions:
     lexicon: Path | None = None
     sampling_rate: Hertz | None = None
     normalise: Callable[[str], str] = str.upper
+    microphone: Microphone | None = None
 
 
 @dataclass(frozen=True, slots=True)

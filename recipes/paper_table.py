@@ -1,0 +1,54 @@
+"""A table of what was measured beside what the paper says: one row for each row of the paper's."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+COLUMNS = ("system", "results", "which", "set", "table", "published")
+"""``results``: the folder of an adaptation; ``which``: si or adapted; ``set``: as the paper calls it, then ours."""
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a ``paper.tsv``."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    if not rows or set(rows[0]) != set(COLUMNS):
+        sys.exit(f"{path}: the columns must be {', '.join(COLUMNS)}")
+    return rows
+
+
+def measured(exp: Path, row: dict[str, str]) -> float | None:
+    """The word error rate of a row in percent, or None where nothing was measured yet."""
+    path = exp / row["results"] / row["set"].split("=")[-1] / "results.json"
+    if not path.is_file():
+        return None
+    systems = list(json.loads(path.read_text(encoding="utf-8"))["systems"].values())
+    return float(systems[0 if row["which"] == "si" else 1]["total"]["error_rate"])
+
+
+def table(rows: list[dict[str, str]], exp: Path) -> str:
+    """Markdown."""
+    lines = ["| system | set | paper | | here |", "|---|---|---|---|---|"]
+    for row in rows:
+        found = measured(exp, row)
+        here = "not run" if found is None else f"{found:.2f}"
+        cells = (row["system"], row["set"].replace("=", " = "), row["published"], row["table"], here)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--paper", type=Path, required=True, help="the paper's figures")
+    parser.add_argument("--exp", type=Path, required=True, help="what the recipe measured")
+    arguments = parser.parse_args()
+    print(table(read_rows(arguments.paper), arguments.exp))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
