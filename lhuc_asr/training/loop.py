@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.models.weights import load_weights
 from lhuc_asr.progress import track
 from lhuc_asr.tensors import digest
 from lhuc_asr.training.averaging import best_epochs, mean_weights
@@ -25,14 +24,9 @@ from lhuc_asr.training.board import ScalarBoard
 from lhuc_asr.training.checkpoint import CheckpointStore, EpochReport, Progress
 from lhuc_asr.training.distributed import Device, by_first, is_first, own_device, own_share
 from lhuc_asr.training.evaluation import FrameScore
+from lhuc_asr.training.learner import Learner
 from lhuc_asr.training.newbob import Measure, NewbobConfig, advance, start
-from lhuc_asr.training.optimiser import (
-    OptimiserConfig,
-    build_optimiser,
-    optimiser_tensors,
-    restore_optimiser,
-    set_lr,
-)
+from lhuc_asr.training.optimiser import OptimiserConfig, build_optimiser, set_lr
 from lhuc_asr.training.precision import Precision, resolve
 from lhuc_asr.training.sequence_batches import SequenceConfig
 from lhuc_asr.training.step import Stepper
@@ -43,10 +37,6 @@ logger = logging.getLogger(__name__)
 
 _LATER = ("num_accumulated", "num_averaged")
 """Settings that came later; at their defaults a run is the one that it was without them."""
-
-
-_CONDITIONING = "conditioning."
-"""Marks what conditions the network among the weights of an epoch."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -175,6 +165,7 @@ class _Run:
         config = replace(config, precision=resolve(config.precision, self.device))
         self.network, self.task, self.config, self.seed = network, task, config, seed
         self.optimiser = build_optimiser(network, config.optimiser)
+        self.learner = Learner(network, self.optimiser, task.conditioning)
         self.stepper = Stepper(
             network,
             task,
@@ -214,7 +205,7 @@ class _Run:
         if len(kept) < 2:
             return None
         weights = by_first(lambda: mean_weights([self.store.epoch(epoch) for epoch in kept]))
-        self._load(weights)
+        self.learner.take_learnt(weights, source=self.store.directory)
         return by_first(lambda: self.task.score(self.network))
 
     def _is_as_good(self, average: FrameScore) -> bool:
@@ -232,27 +223,15 @@ class _Run:
         return is_as_good
 
     def _use_best(self) -> None:
-        self._load(by_first(lambda: self.store.epoch(self.progress.best_epoch)))
-
-    def _learnt(self) -> dict[str, Tensor]:
-        """All that an epoch has taught: weights, and what conditions the network."""
-        conditioning = self.task.conditioning
-        state = {} if conditioning is None else conditioning.state()
-        return {**self.network.state_dict(), **{f"{_CONDITIONING}{name}": tensor for name, tensor in state.items()}}
-
-    def _load(self, learnt: Mapping[str, Tensor]) -> None:
-        """Take over what `_learnt` gave."""
-        state, weights = _divided(learnt, _CONDITIONING)
-        load_weights(self.network, weights, source=str(self.store.directory))
-        if self.task.conditioning is not None:
-            self.task.conditioning.restore(state)
+        learnt = by_first(lambda: self.store.epoch(self.progress.best_epoch))
+        self.learner.take_learnt(learnt, source=self.store.directory)
 
     def _resume(self) -> None:
         progress = by_first(self.store.load)
         if progress is None:
             return
         self.progress = progress
-        self._restore(by_first(self.store.last))
+        self.learner.take_all(by_first(self.store.last), source=self.store.directory)
         logger.info("resuming after %d epochs and %d minibatches", progress.newbob.num_epochs, progress.batch)
 
     def _run_epoch(self) -> None:
@@ -303,50 +282,24 @@ class _Run:
         history = (*before.history, report)
         measured = [_measured(one.score, self.config.newbob.measure) for one in history]
         self.progress = Progress(newbob=newbob, history=history, kept=best_epochs(measured, self.config.num_averaged))
-        learnt = self._learnt()
+        learnt = self.learner.learnt()
         if not newbob.improved and self.config.go_back:
             learnt = {name: tensor.clone() for name, tensor in learnt.items()}
             self._use_best()
-            self._forget()
+            self.learner.forget()
         self._save(learnt if newbob.num_epochs in self.progress.kept else None)
 
     def _save(self, epoch: dict[str, Tensor] | None = None) -> None:
         if not is_first():
             return
-        parts = {"network": self.network.state_dict(), "optimiser": optimiser_tensors(self.optimiser)}
-        if (conditioning := self.task.conditioning) is not None:
-            parts |= {"conditioning": conditioning.state(), "memory": conditioning.memory()}
-        last = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-        self.store.save(self.progress, last, epoch)
+        self.store.save(self.progress, self.learner.all(), epoch)
         self.saved = time.monotonic()
-
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimiser": {}, "conditioning": {}, "memory": {}}
-        for key, tensor in tensors.items():
-            part, _, name = key.partition(".")
-            parts[part][name] = tensor
-        load_weights(self.network, parts["network"], source=str(self.store.directory))
-        restore_optimiser(self.optimiser, parts["optimiser"])
-        if self.task.conditioning is not None:
-            self.task.conditioning.restore(parts["conditioning"], parts["memory"])
-
-    def _forget(self) -> None:
-        """Begin with fresh memories of gradients."""
-        self.optimiser.state.clear()
-        if self.task.conditioning is not None:
-            self.task.conditioning.forget()
 
 
 def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Minibatches by so many, the last ones maybe by fewer."""
     while group := list(islice(batches, size)):
         yield group
-
-
-def _divided(tensors: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Those whose names begin so, without it, and the others."""
-    inside = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return inside, {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
 
 
 def _measured(score: FrameScore, measure: Measure) -> float:
