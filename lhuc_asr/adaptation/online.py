@@ -32,7 +32,6 @@ from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds
 from lhuc_asr.errors import DecodingError, SpeakerError
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.parallel import one_thread
-from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.units import Seconds
 
@@ -133,7 +132,7 @@ class OnlineAdaptation:
         decoder: the search.
         make: makes targets.
         feats: utterance id -> (T, F) normalised.
-        prior: of the file that the settings name.
+        expected: of the speakers, before anything is learnt.
         criterion: what judges the outputs.
     """
 
@@ -143,7 +142,7 @@ class OnlineAdaptation:
     decoder: Decoder
     make: TargetMaker
     feats: Feats
-    prior: ScalePrior | None = None
+    expected: Expectation = field(default_factory=Expectation)
     criterion: AdaptCriterion = field(default_factory=AdaptCriterion)
 
     def __call__(self, plan: SpeakerPlan) -> OnlineRun | str:
@@ -151,9 +150,9 @@ class OnlineAdaptation:
         with one_thread():
             return self._run(plan)
 
-    def state(self) -> OnlineState:
-        """A speaker of whom nothing is known."""
-        return OnlineState(beginning(self.system.network, self.sites, self.settings, Expectation(self.prior)))
+    def state(self, speaker: str = "") -> OnlineState:
+        """A speaker of whom nothing has been heard."""
+        return OnlineState(beginning(self.system.network, self.sites, self.settings, self.expected, speaker))
 
     def recognise(
         self, utterance: str, state: OnlineState, meter: SpeedMeter | None = None
@@ -196,7 +195,13 @@ class OnlineAdaptation:
         speech = speech_of(targets, self.feats, system.network, whole=self.criterion.sequence is not None)
         state.forget(self.settings.protocol.forgetting)
         (outcome,) = adapt_group(
-            system.network, [state.adapter], [speech], adapt, prior=self.prior, criterion=self.criterion
+            system.network,
+            [state.adapter],
+            [speech],
+            adapt,
+            prior=self.expected.prior,
+            criterion=self.criterion,
+            own_means=self.expected.starts is not None,
         )
         if isinstance(outcome, SpeakerError):
             state.reset()
@@ -204,7 +209,7 @@ class OnlineAdaptation:
         return targets, outcome
 
     def _run(self, plan: SpeakerPlan) -> OnlineRun | str:
-        state, run, meter = self.state(), _Course(), SpeedMeter()
+        state, run, meter = self.state(plan.speaker), _Course(), SpeedMeter()
         for utterance in plan.adaptation:
             if utterance in plan.resets:
                 state.reset()
@@ -213,7 +218,7 @@ class OnlineAdaptation:
             begin, clock = cpu_seconds(), time.perf_counter()
             step, targets = self._step(plan, utterance, state, recognised, lattices)
             run.learnt(step, targets, cpu_seconds() - begin, time.perf_counter() - clock)
-        prior = None if self.prior is None else self.prior.sha256
+        prior = None if self.expected.prior is None else self.expected.prior.sha256
         return run.result(plan, state, prior=prior, search=meter.speed.cpu)
 
     def _step(

@@ -1,12 +1,6 @@
 """The whole adaptation of many speakers: first pass, supervision, update, profile, second pass; resumable.
 
-DIRECTORY/first_pass/<speaker>/     speaker-independent words, state paths and, where targets or confidences are read
-                                    off them, lattices (may lie elsewhere and be shared)
-DIRECTORY/profiles/<speaker>.json   the profile, with its tensors beside it; where others than scales are learnt,
-                                    DIRECTORY/parameters/<speaker>.json
-DIRECTORY/second_pass/<speaker>/    adapted words and state paths
-DIRECTORY/rounds/<n>/<speaker>/     where there are several rounds, what the round before recognised
-DIRECTORY/status/<speaker>.json     what became of the speaker
+`lhuc_asr.adaptation.speaker_store` tells what lies where.
 """
 
 from __future__ import annotations
@@ -18,35 +12,31 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from lhuc_asr.adaptation.criterion import AdaptCriterion, criterion_of
-from lhuc_asr.adaptation.guarding import Guard
-from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, SpeakerKeys, search_key, speaker_keys
+from lhuc_asr.adaptation.keys import AdaptationSettings, Feats, search_key, speaker_keys
+from lhuc_asr.adaptation.learning import Learning
 from lhuc_asr.adaptation.lower_part import device_of
 from lhuc_asr.adaptation.online import OnlineAdaptation
 from lhuc_asr.adaptation.other_words import OtherWords, words_from
 from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
 from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set, prove_numbers_act
-from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.passes import Decoder, LogLikes, SpeakerPass, decode_speakers
 from lhuc_asr.adaptation.priors import Expectation, prior_of
 from lhuc_asr.adaptation.protocol import Protocol, SpeakerPlan, plan_speaker
-from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_status
-from lhuc_asr.adaptation.rounds import Rounds
-from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters, load_parameters, save_parameters
-from lhuc_asr.adaptation.supervision import SpeakerTargets, require_speech
+from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
+from lhuc_asr.adaptation.speaker_store import SpeakerStore, SpeakerWork
+from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters
 from lhuc_asr.adaptation.target_config import Supervision
 from lhuc_asr.adaptation.target_source import TargetSource
-from lhuc_asr.adaptation.updating import Updated, report_of, update_speakers
 from lhuc_asr.data.manifest import Manifest, Utterance
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
-from lhuc_asr.errors import DataError, LhucError, ProfileError, SpeakerError
+from lhuc_asr.errors import DataError, LhucError, SpeakerError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.parallel import map_in_processes
-from lhuc_asr.profiles.format import load_profile, profile_path, remove_profile, save_profile
 from lhuc_asr.profiles.prior import ScalePrior
 from lhuc_asr.progress import track
 from lhuc_asr.system.calibrated import read_calibration
@@ -54,18 +44,6 @@ from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.sites import proved_sites
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Speaker:
-    """One speaker's work: what it is about, and the keys by which finished parts are known."""
-
-    plan: SpeakerPlan
-    keys: SpeakerKeys
-
-    @property
-    def name(self) -> str:
-        return self.plan.speaker
 
 
 @dataclass
@@ -120,15 +98,20 @@ class AdaptationSession:
             WorkerError: a worker process died; run again to go on.
         """
         for outcome in self._run(manifest, feats, second_pass=second_pass):
-            if isinstance(outcome, SpeakerFailure):
-                remove_profile(self._profiles, outcome.speaker)
-            write_status(self.directory / "status", outcome)
+            self.store.close(outcome)
             yield outcome
 
     @property
     def speed(self) -> dict[str, DecodingSpeed]:
         """Time of ``first_pass``, ``update`` (the last round's), ``rounds``, ``guard`` and ``second_pass``, if done."""
         return {stage: meter.speed for stage, meter in self._meters.items()}
+
+    @cached_property
+    def store(self) -> SpeakerStore:
+        """Where finished work lies."""
+        are_scales = self.own is None
+        shift = self.system.output_shift_ms
+        return SpeakerStore(self.directory, self.first_pass_directory, self.system.fingerprint, shift, are_scales)
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -189,11 +172,11 @@ class AdaptationSession:
         if self.prior is not None:
             logger.info("prior %s of %d speakers", self.prior.sha256, len(self.prior.sources))
         planned = list(self._plan(manifest, feats))
-        todo: list[_Speaker] = []
+        todo: list[SpeakerWork] = []
         for speaker in planned:
             if isinstance(speaker, SpeakerFailure):
                 continue
-            finished = self._finished(speaker, second_pass=second_pass)
+            finished = self.store.finished(speaker, second_pass=second_pass)
             if finished is None:
                 todo.append(speaker)
             else:
@@ -203,7 +186,7 @@ class AdaptationSession:
             yield from self._adapt(todo, manifest, feats, second_pass=second_pass)
 
     def _adapt(
-        self, todo: list[_Speaker], manifest: Manifest, feats: Feats, *, second_pass: bool
+        self, todo: list[SpeakerWork], manifest: Manifest, feats: Feats, *, second_pass: bool
     ) -> Iterator[SpeakerResult | SpeakerFailure]:
         first = self._recognise(todo, feats)
         if self._is_online:
@@ -217,11 +200,11 @@ class AdaptationSession:
             elif second_pass:
                 adapted[speaker.name] = outcome
             else:
-                yield self._result(speaker, outcome, first[speaker.name], None)
+                yield self.store.result(speaker, outcome, first[speaker.name], None)
         if adapted:
             yield from self._recognise_again([s for s in todo if s.name in adapted], adapted, first, feats)
 
-    def _plan(self, manifest: Manifest, feats: Feats) -> Iterator[_Speaker | SpeakerFailure]:
+    def _plan(self, manifest: Manifest, feats: Feats) -> Iterator[SpeakerWork | SpeakerFailure]:
         search = search_key(self.system) if self.start_of is None else ""
         self._require_words_of(manifest)
         own: dict[str, list[Utterance]] = {speaker: [] for speaker in manifest.speakers}
@@ -242,7 +225,7 @@ class AdaptationSession:
                     others=self.others,
                     criterion=self.criterion,
                 )
-                yield _Speaker(plan, keys)
+                yield SpeakerWork(plan, keys)
             except SpeakerError as error:
                 yield SpeakerFailure(speaker=speaker, reason=str(error))
             except LhucError as error:
@@ -256,20 +239,10 @@ class AdaptationSession:
                 f"{len(manifest)} of these speakers, such as {next(iter(manifest)).id!r}"
             )
 
-    def _finished(self, speaker: _Speaker, *, second_pass: bool) -> SpeakerResult | None:
-        profile = self._stored_profile(speaker)
-        if profile is None:
-            return None
-        first = self._first_passes.get(speaker.name, speaker.keys.first_pass)
-        second = self._second_passes.get(speaker.name, speaker.keys.second_pass) if second_pass else None
-        if first is None or (second_pass and second is None):
-            return None
-        return self._result(speaker, profile, first, second, resumed=True)
-
-    def _recognise(self, todo: list[_Speaker], feats: Feats) -> dict[str, SpeakerPass]:
+    def _recognise(self, todo: list[SpeakerWork], feats: Feats) -> dict[str, SpeakerPass]:
         """First passes, those that are stored read and the others made and stored."""
         lattices = self.settings.adapt.keeps_lattices and not self._is_online
-        stored = {s.name: self._first_passes.get(s.name, s.keys.first_pass, with_lattices=lattices) for s in todo}
+        stored = {s.name: self.store.first_passes.get(s.name, s.keys.first_pass, with_lattices=lattices) for s in todo}
         first = {name: known for name, known in stored.items() if known is not None}
         missing = {s.name: s for s in todo if s.name not in first}
         if missing:
@@ -290,34 +263,39 @@ class AdaptationSession:
                 keep_lattices=lattices,
             )
             for name, result in passes:
-                self._first_passes.put(name, missing[name].keys.first_pass, result)
+                self.store.first_passes.put(name, missing[name].keys.first_pass, result)
                 first[name] = replace(result, lattices=None)  # they lie on disk; memory would not hold everybody's
         return first
 
     def _update(
-        self, todo: list[_Speaker], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
-    ) -> Iterator[tuple[_Speaker, Stored | str]]:
+        self, todo: list[SpeakerWork], first: Mapping[str, SpeakerPass], manifest: Manifest, feats: Feats
+    ) -> Iterator[tuple[SpeakerWork, Stored | str]]:
         """Profiles, those that are stored read and the others learnt and stored; or the reason why there is none."""
-        missing: dict[str, _Speaker] = {}
+        missing: dict[str, SpeakerWork] = {}
         for speaker in todo:
-            if (profile := self._stored_profile(speaker)) is not None and profile.r:
+            if (profile := self.store.learnt(speaker)) is not None and profile.r:
                 yield speaker, profile
             else:
                 missing[speaker.name] = speaker
-        targets: dict[str, SpeakerTargets] = {}
-        plans = [speaker.plan for speaker in missing.values()]
-        for name, found in self._source(manifest, feats).of_speakers(plans, first, self._first_passes):
-            try:
-                if isinstance(found, SpeakerError):
-                    raise found
-                require_speech(found, name, at_least=self.settings.adapt.min_seconds, frame_shift_ms=self._shift)
-                targets[name] = found
-            except SpeakerError as error:
-                yield missing[name], str(error)
-        learnt = self._in_rounds(missing, targets, first, manifest, feats)
-        for name, outcome in self._guarded(learnt, first, feats):
-            speaker = missing[name]
-            yield speaker, outcome if isinstance(outcome, str) else self._keep(speaker, outcome, targets[name].kept())
+        learning = Learning(
+            self.system,
+            self.sites,
+            self.settings,
+            self._source(manifest, feats),
+            self._search,
+            self.store,
+            self._meter,
+            num_jobs=self.num_jobs,
+            expected=self._expected,
+            criterion=self.criterion,
+            own=self.own,
+        )
+        for name, found in learning(missing, first):
+            if isinstance(found, str):
+                yield missing[name], found
+            else:
+                kept = found.targets.kept()
+                yield missing[name], self.store.keep(missing[name], found.updated, kept, self.settings.plain())
 
     def _source(self, manifest: Manifest, feats: Feats) -> TargetSource:
         return TargetSource(
@@ -331,81 +309,9 @@ class AdaptationSession:
             criterion=self.criterion,
         )
 
-    def _learn(self, targets: Mapping[str, SpeakerTargets], feats: Feats) -> Iterator[tuple[str, Updated | str]]:
-        if not targets:
-            return
-        meter = self._meter("update")
-        updates = update_speakers(
-            self.system.network,
-            self.sites,
-            targets,
-            feats,
-            settings=self.settings,
-            num_jobs=self.num_jobs,
-            expected=self._expected,
-            criterion=self.criterion,
-        )
-        for name, outcome in updates:
-            if isinstance(outcome, Updated):
-                meter.add(num_frames=targets[name].num_frames, cpu=outcome.cpu, frame_shift_ms=self._shift)
-            yield name, outcome
-
-    def _in_rounds(
-        self,
-        speakers: Mapping[str, _Speaker],
-        targets: dict[str, SpeakerTargets],
-        first: Mapping[str, SpeakerPass],
-        manifest: Manifest,
-        feats: Feats,
-    ) -> Iterator[tuple[str, Updated | str]]:
-        """What is learnt, in as many rounds as the settings ask for; ``targets`` become those of the last good one."""
-        if self.settings.protocol.num_rounds == 1:
-            yield from self._learn(targets, feats)
-            return
-        learnt: dict[str, Updated] = {}
-        for name, outcome in self._learn(targets, feats):
-            if isinstance(outcome, str):
-                yield name, outcome
-            else:
-                learnt[name] = outcome
-        if not learnt:
-            return
-        rounds = Rounds(
-            self._source(manifest, feats),
-            self._search,
-            lambda found: self._learn(found, feats),
-            lambda number: PassStore(self.directory / "rounds" / str(number)),
-            {name: speaker.keys.update for name, speaker in speakers.items()},
-            self.settings.protocol.num_rounds,
-            self._meter("rounds"),
-            self.own,
-        )
-        yield from rounds(learnt, first, {name: speaker.plan for name, speaker in speakers.items()}, targets)
-
-    def _guarded(
-        self,
-        outcomes: Iterator[tuple[str, Updated | str]],
-        first: Mapping[str, SpeakerPass],
-        feats: Feats,
-    ) -> Iterator[tuple[str, Updated | str]]:
-        """What was learnt, as far as the guard lets it pass; where there is no guard, as it is."""
-        if not self.settings.guard.enabled:
-            yield from outcomes
-            return
-        learnt: dict[str, Updated] = {}
-        for name, outcome in outcomes:
-            if isinstance(outcome, str):
-                yield name, outcome
-            else:
-                learnt[name] = outcome
-        if learnt:
-            meter, config = self._meter("guard"), self.settings.guard
-            guard = Guard(self.system, self._search, config, feats, self.num_jobs, meter, self._expected, self.own)
-            yield from guard(learnt, first)
-
     def _adapt_online(
         self,
-        todo: Sequence[_Speaker],
+        todo: Sequence[SpeakerWork],
         first: Mapping[str, SpeakerPass],
         manifest: Manifest,
         feats: Feats,
@@ -416,7 +322,7 @@ class AdaptationSession:
         plans = [speaker.plan for speaker in todo]
         make = self._source(manifest, feats).maker(plans, first)
         adapt = OnlineAdaptation(
-            self.system, self.sites, self.settings, self._search, make, feats, self.prior, self.criterion
+            self.system, self.sites, self.settings, self._search, make, feats, self._expected, self.criterion
         )
         learning, search = self._meter("update"), self._meter("second_pass")
         num_jobs = self.num_jobs if device_of(self.system.network).type == "cpu" else 1
@@ -429,32 +335,14 @@ class AdaptationSession:
             num_frames = sum(len(own.transition_ids) for own in run.recognised.hypotheses.values())
             search.add(num_frames=num_frames, cpu=run.search, frame_shift_ms=self._shift)
             learning.add(num_frames=num_frames, cpu=run.updated.cpu, frame_shift_ms=self._shift)
-            self._second_passes.put(speaker.name, speaker.keys.second_pass, run.recognised)
-            profile = self._keep(speaker, run.updated, run.kept, online=[step.plain() for step in run.steps])
-            yield self._result(speaker, profile, first[speaker.name], run.recognised if second_pass else None)
-
-    def _keep(self, speaker: _Speaker, updated: Updated, kept: Mapping[str, float], **more: Any) -> Stored:
-        stored = replace(updated, num_frames=int(kept["num_kept_frames"])).stored(
-            speaker.name,
-            base_fingerprint=self.system.fingerprint,
-            settings={
-                **self.settings.plain(),
-                "key": speaker.keys.update,
-                "utterances": list(speaker.plan.adaptation),
-                "kept": dict(kept),
-                **more,
-            },
-            frame_shift_ms=self._shift,
-        )
-        if isinstance(stored, StoredParameters):
-            save_parameters(stored, self._profiles)
-        else:
-            save_profile(stored, self._profiles)
-        return stored
+            self.store.second_passes.put(speaker.name, speaker.keys.second_pass, run.recognised)
+            settings = {**self.settings.plain(), "online": [step.plain() for step in run.steps]}
+            profile = self.store.keep(speaker, run.updated, run.kept, settings)
+            yield self.store.result(speaker, profile, first[speaker.name], run.recognised if second_pass else None)
 
     def _recognise_again(
         self,
-        speakers: list[_Speaker],
+        speakers: list[SpeakerWork],
         profiles: Mapping[str, Stored],
         first: Mapping[str, SpeakerPass],
         feats: Feats,
@@ -475,30 +363,8 @@ class AdaptationSession:
             meter=self._meter("second_pass"),
         )
         for name, result in passes:
-            self._second_passes.put(name, by_name[name].keys.second_pass, result)
-            yield self._result(by_name[name], profiles[name], first[name], result)
-
-    def _result(
-        self,
-        speaker: _Speaker,
-        profile: Stored,
-        first: SpeakerPass,
-        second: SpeakerPass | None,
-        *,
-        resumed: bool = False,
-    ) -> SpeakerResult:
-        return SpeakerResult(
-            speaker=speaker.name,
-            plan=speaker.plan,
-            seconds=profile.seconds,
-            update=report_of(profile),
-            kept=profile.settings.get("kept", {}),
-            profile=profile_path(self._profiles, speaker.name),
-            first_pass=first.of(speaker.plan.evaluation),
-            second_pass=None if second is None else second.of(speaker.plan.evaluation),
-            failed={**first.failed, **(second.failed if second else {})},
-            resumed=resumed,
-        )
+            self.store.second_passes.put(name, by_name[name].keys.second_pass, result)
+            yield self.store.result(by_name[name], profiles[name], first[name], result)
 
     def load(self, speaker: str) -> Stored:
         """What was learnt about a speaker.
@@ -506,26 +372,13 @@ class AdaptationSession:
         Raises:
             ProfileError: there is nothing, or it is damaged or of another model.
         """
-        path = profile_path(self._profiles, speaker)
-        if self.own is None:
-            return load_profile(path, fingerprint=self.system.fingerprint)
-        return load_parameters(path, fingerprint=self.system.fingerprint)
+        return self.store.load(speaker)
 
     def _adapter(self, stored: Stored) -> Beginning:
         if isinstance(stored, StoredParameters):
             assert self.own is not None
             return OwnParameters(self.own, stored.r)
         return stored.adapter()
-
-    def _stored_profile(self, speaker: _Speaker) -> Stored | None:
-        if not profile_path(self._profiles, speaker.name).exists():
-            return None
-        try:
-            profile = self.load(speaker.name)
-        except ProfileError as error:
-            logger.warning("%s; it is learnt again", error)
-            return None
-        return profile if profile.settings.get("key") == speaker.keys.update else None
 
     def _meter(self, stage: str) -> SpeedMeter:
         self._meters[stage] = SpeedMeter()
@@ -539,18 +392,6 @@ class AdaptationSession:
     @property
     def _is_online(self) -> bool:
         return self.settings.protocol.name is Protocol.online
-
-    @property
-    def _profiles(self) -> Path:
-        return self.directory / ("profiles" if self.own is None else "parameters")
-
-    @property
-    def _first_passes(self) -> PassStore:
-        return PassStore(self.first_pass_directory or self.directory / "first_pass")
-
-    @property
-    def _second_passes(self) -> PassStore:
-        return PassStore(self.directory / "second_pass")
 
     @cached_property
     def _search(self) -> Decoder:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lhuc_asr.cli._combining import add_combining, combined
 from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="draw the error rates of systems named LINE@NUMBER against the number, which this label explains, and "
         "those of all others as levels, in place of the pictures of pairs",
     )
+    add_combining(parser)
     parser.add_argument("--alignments", action="store_true", help="write every utterance word by word")
     parser.add_argument("--cer", action="store_true", help="count characters instead of words")
     parser.add_argument("--normalise", action="store_true", help="upper-case both sides and drop punctuation")
@@ -117,6 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     systems = {name: _read_system(name, path) for name, path in paths.items()}
     if args.normalise:
         references, systems = _normalised(references, systems)
+    if args.nothing is not None and not args.combine:
+        raise UsageError("--nothing is for --combine: give that as well")
+    if args.combine:
+        systems = _with_combined(args, systems)
     if args.common:
         references, systems = _common(references, systems)
     scores = _scores(references, systems, characters=args.cer)
@@ -139,7 +145,19 @@ def _compare(args: argparse.Namespace) -> int:
     """Runs of lhuc-adapt side by side."""
     from lhuc_asr.cli._comparing import compare_runs
 
-    given = ("hyp", "groups", "profiles", "verdicts", "curve", "alignments", "cer", "normalise", "common")
+    given = (
+        "hyp",
+        "groups",
+        "profiles",
+        "verdicts",
+        "curve",
+        "combine",
+        "nothing",
+        "alignments",
+        "cer",
+        "normalise",
+        "common",
+    )
     if foreign := [name for name in given if getattr(args, name)]:
         raise UsageError(f"--compare takes --ref, --utt2spk and --out, but not --{foreign[0]}")
     references = _read_references(args.ref, args.utt2spk)
@@ -287,6 +305,13 @@ def _groups(path: Path, scores: Mapping[str, Score]) -> dict[str, dict[str, Erro
     errors = {name: group_errors(score, group_of) for name, score in scores.items()}
     print(f"{group_table(scores, group_of)}\n")
     return errors
+
+
+def _with_combined(args: argparse.Namespace, systems: Mapping[str, System]) -> dict[str, System]:
+    """One more system: what all of them say together."""
+    texts = {name: system.texts for name, system in systems.items()}
+    together = combined(args, texts, {name: system.hypotheses for name, system in systems.items()})
+    return {**systems, args.combine: System(together)}
 
 
 def _verdicts(directory: Path, scores: Mapping[str, Score]) -> VerdictScore:

@@ -167,7 +167,7 @@ def test_flags_are_known():
     flags = {option for action in build_parser()._actions for option in action.option_strings}
     assert flags == {
         *("-h", "--help", "--debug", "--version", "--ref", "--hyp", "--out", "--utt2spk", "--groups", "--profiles"),
-        *("--verdicts", "--compare", "--curve"),
+        *("--verdicts", "--compare", "--curve", "--combine", "--nothing"),
         *("--alignments", "--cer", "--normalise", "--common"),
     }
     assert isinstance(build_parser(), argparse.ArgumentParser)
@@ -217,3 +217,19 @@ def test_a_curve_takes_the_place_of_pictures_of_pairs(data, tmp_path, capsys):
     assert main(["--ref", data, *systems[:4], "--out", str(tmp_path / "none"), "--curve", "gamma"]) == 2
     assert "a curve needs two systems" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_systems_are_put_together(data, tmp_path, capsys):
+    heard = {"x": {"a-1": "ONE TWO TREE FOUR", "a-2": "FIVE", "b-1": "SEVEN NINE"}, "y": BEFORE, "z": AFTER}
+    systems = [f"--hyp={name}={write_text(tmp_path / name, texts)}" for name, texts in heard.items()]
+    arguments = ["--ref", data, *systems, "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--combine", "all"]) == 0
+    assert (tmp_path / "out" / "all" / "text").read_text() == "a-1 ONE TWO TREE FOUR\na-2 FIVE SIX\nb-1 SEVEN NINE\n"
+    assert "words of x and y and z together" in capsys.readouterr().out
+    assert main([*arguments, "--combine", "all", "--nothing", "0.99"]) == 0
+    assert (tmp_path / "out" / "all" / "text").read_text().splitlines()[1] == "a-2 FIVE"
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["systems"]
+    assert list(found) == ["x", "y", "z", "all"]
+    assert main([*arguments, "--combine", "x"]) == 2
+    assert "needs two systems or more" in capsys.readouterr().err
+    assert main([*arguments, "--combine", "all", "--nothing", "2"]) == 2
