@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "system": BASE | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "training"},
     "adaptation": BASE
     | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "system", "training"},
-    "ranking": BASE | {"lhuc", "training"},
+    "ranking": BASE | {"lhuc", "scoring", "training"},
     "conditioning": BASE | {"data", "features", "hmm", "lhuc", "models", "profiles", "system", "training"},
     "bench": BASE | {"adaptation", "features", "lhuc", "models", "profiles", "ranking", "scoring", "training"},
 }

@@ -25,6 +25,10 @@ from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.models.network import NetworkConfig
 from lhuc_asr.parallel import num_cores
+from lhuc_asr.ranking.data.synthetic import SyntheticConfig
+from lhuc_asr.ranking.data.timed import SplitConfig
+from lhuc_asr.ranking.ranker_config import RankerConfig
+from lhuc_asr.ranking.training import RankerTrainingConfig
 from lhuc_asr.system.build_settings import BuildConfig
 from lhuc_asr.training.criteria import CriterionConfig
 from lhuc_asr.training.loop import TrainingConfig
@@ -86,6 +90,10 @@ class Config:
         adapt: how a speaker's scales are learnt.
         protocol: from which of a speaker's utterances, and which are scored.
         guard: which of the learnt scales may be used.
+        click_log: the world of a click log that is made up.
+        click_split: which impressions of a click log are held out.
+        ranker: kind and shape of a ranking model.
+        ranker_training: how it learns.
         runtime: the machine and the seed.
     """
 
@@ -111,4 +119,8 @@ class Config:
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    click_log: SyntheticConfig = field(default_factory=SyntheticConfig)
+    click_split: SplitConfig = field(default_factory=SplitConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    ranker_training: RankerTrainingConfig = field(default_factory=RankerTrainingConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -5,7 +5,7 @@ Shape suffixes: N impressions, T tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,11 +75,19 @@ def evaluate(ranker: Ranker, encoder: Encoder, log: ClickLog) -> dict[str, TaskS
 
 
 def judge(ranker: Ranker, impressions: Impressions, log: ClickLog) -> dict[str, TaskScore]:
-    """The same for a log whose impressions are at hand."""
+    """Task -> how well the ranker does on a log that has been encoded before.
+
+    Raises:
+        DataError: the log is empty.
+    """
     if not len(log):
         raise DataError("the log to be judged has no impressions")
-    chances_NT = probabilities(ranker, impressions)
-    return {task: TaskScore.of(chances_NT[:, t], log, task) for t, task in enumerate(ranker.tasks)}
+    return score_tasks(probabilities(ranker, impressions), ranker.tasks, log)
+
+
+def score_tasks(chances_NT: NDArray[np.float32], tasks: Sequence[str], log: ClickLog) -> dict[str, TaskScore]:
+    """Task -> how good (N, T) probabilities are."""
+    return {task: TaskScore.of(chances_NT[:, t], log, task) for t, task in enumerate(tasks)}
 
 
 def evaluate_domains(

@@ -59,6 +59,7 @@ class RankerConfig:
         embedding_dim: width of every id's vector.
         hidden_dims: units of the towers' hidden layers, lowest first.
         shared_features: id features that the towers see; empty is all but the user.
+        user_is_feature: with empty ``shared_features``, the towers see the user as well.
         personal_features: id features whose own tables feed the personal gate; empty is user, item and author, as far
             as there are such.
         domain_features: id features whose own tables feed the domain gate.
@@ -72,6 +73,7 @@ class RankerConfig:
     embedding_dim: int = 16
     hidden_dims: list[int] = field(default_factory=lambda: [128, 64])
     shared_features: list[str] = field(default_factory=list)
+    user_is_feature: bool = False
     personal_features: list[str] = field(default_factory=list)
     domain_features: list[str] = field(default_factory=lambda: [DOMAIN])
     placement: Placement = Placement.lazy
@@ -103,7 +105,8 @@ class RankerConfig:
             ConfigError: the log lacks a feature that is named, or a domain gate would see one domain only.
         """
         schema = encoder.schema
-        shared = self.shared_features or [name for name in schema.sparse if name != USER]
+        everything = [name for name in schema.sparse if name != USER or self.user_is_feature]
+        shared = self.shared_features or everything
         personal = self.personal_features or [name for name in _PERSONAL if name in schema.sparse]
         named = {"shared_features": shared, "personal_features": personal, "domain_features": self.domain_features}
         for setting, names in named.items():

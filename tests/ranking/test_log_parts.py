@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhuc_asr.errors import ConfigError, DataError
-from lhuc_asr.ranking.data.folder import read_description, read_log, read_part, write_log, write_split
+from lhuc_asr.ranking.data.folder import (
+    fingerprint,
+    is_written,
+    read_description,
+    read_log,
+    read_part,
+    write_log,
+    write_split,
+)
 from lhuc_asr.ranking.data.synthetic import SyntheticConfig, synthetic_log
 from lhuc_asr.ranking.data.timed import Cut, SplitConfig, TimedLog, split_by_time
 from lhuc_asr.ranking.schema import ClickLog
@@ -67,13 +75,16 @@ def test_every_impression_needs_a_time() -> None:
 
 def test_a_prepared_log_comes_back_from_disk(tmp_path: Path) -> None:
     split = split_by_time(MADE)
-    write_split(tmp_path / "data", split, source={"layout": "synthetic", "seed": 0})
+    write_split(tmp_path / "data", split, source={"layout": "synthetic"})
     for name, part in split.parts.items():
         found = read_part(tmp_path / "data", name)
         assert found.columns.keys() == part.columns.keys()
         for column, values in part.columns.items():
             np.testing.assert_array_equal(found.columns[column], values)
-    assert read_description(tmp_path / "data")["source"] == {"layout": "synthetic", "seed": 0}
+    assert read_description(tmp_path / "data")["source"] == {"layout": "synthetic"}
+    assert is_written(tmp_path / "data", {"layout": "synthetic"})
+    assert not is_written(tmp_path / "data", {"layout": "kuairand"}) and not is_written(tmp_path, {})
+    assert fingerprint(tmp_path / "data") == fingerprint(tmp_path / "data")
 
 
 def test_an_unfinished_or_damaged_folder_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lhuc_asr.errors import DataError
-from lhuc_asr.files import read_json, write_json
+from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.ranking.data.timed import Split
 from lhuc_asr.ranking.schema import DOMAIN, ITEM, USER, ClickLog
 from lhuc_asr.tensors import load_tensors, save_tensors
@@ -29,12 +29,19 @@ def write_split(folder: Path, split: Split, *, source: Mapping[str, Any]) -> Non
     Args:
         folder: it is made where it does not exist; the description comes last, so a folder without one is unfinished.
         split: the parts.
-        source: what tells where the log comes from, as values for JSON.
+        source: where the log comes from and how it was split, as values for JSON.
     """
     for name, log in split.parts.items():
-        write_log(folder / f"{name}.safetensors", log)
-    counts = {name: len(log) for name, log in split.parts.items()}
-    write_json(folder / DESCRIPTION, {"format": _FORMAT, "source": dict(source), "impressions": counts})
+        write_log(_part(folder, name), log)
+    parts = {
+        name: {"impressions": len(log), "sha256": sha256(_part(folder, name))} for name, log in split.parts.items()
+    }
+    write_json(folder / DESCRIPTION, {"format": _FORMAT, "source": dict(source), "parts": parts})
+
+
+def is_written(folder: Path, source: Mapping[str, Any]) -> bool:
+    """Whether a folder is finished and holds a log of this source."""
+    return (folder / DESCRIPTION).is_file() and read_description(folder).get("source") == dict(source)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -63,7 +70,20 @@ def read_part(folder: Path, name: str) -> ClickLog:
     if name not in PARTS:
         raise DataError(f"a prepared log has the parts {', '.join(PARTS)}, not {name!r}")
     read_description(folder)
-    return read_log(folder / f"{name}.safetensors")
+    return read_log(_part(folder, name))
+
+
+def fingerprint(folder: Path) -> str:
+    """What tells the training part of a prepared log from others.
+
+    Raises:
+        DataError: the folder is none.
+    """
+    return str(read_description(folder)["parts"]["train"]["sha256"])
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
 
 
 def write_log(path: Path, log: ClickLog) -> None:
@@ -84,7 +104,7 @@ def read_log(path: Path) -> ClickLog:
     kinds: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
     try:
         user, item, domain = (columns.pop(name) for name in (USER, ITEM, DOMAIN))
-        for name, column in columns.items():
+        for name, column in sorted(columns.items()):  # the file tells no order, and initial weights depend on it
             kind, _, own = name.partition(".")
             kinds[kind][own] = column
     except KeyError as error:

@@ -42,11 +42,11 @@ class SyntheticConfig:
         late: share of the users and of the items that first appear at some time during the log.
     """
 
-    num_users: int = 1000
-    num_items: int = 1000
-    num_impressions: int = 300_000
+    num_users: int = 600
+    num_items: int = 600
+    num_impressions: int = 150_000
     num_categories: int = 8
-    num_authors: int = 80
+    num_authors: int = 60
     taste: float = 1.5
     activity: float = 1.0
     late: float = 0.1
@@ -54,12 +54,12 @@ class SyntheticConfig:
     def __post_init__(self) -> None:
         for name in ("num_users", "num_items", "num_impressions", "num_categories", "num_authors"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"synthetic.{name} must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"click_log.{name} must be 1 or more, got {getattr(self, name)}")
         for name in ("taste", "activity"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"synthetic.{name} must be 0 or more, got {getattr(self, name)}")
+                raise ConfigError(f"click_log.{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.late < 1:
-            raise ConfigError(f"synthetic.late must be from 0 to below 1, got {self.late}")
+            raise ConfigError(f"click_log.late must be from 0 to below 1, got {self.late}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +229,10 @@ def _hours(times: Times) -> Rows:
 
 
 def _normalised(weights: Array) -> Array:
-    return weights / weights.sum()
+    shares: Array = weights / weights.sum()
+    return shares
 
 
 def _sigmoid(x: Array) -> Array:
-    odds: Array = np.exp(x)
-    return odds / (1.0 + odds)
+    chances: Array = 1.0 / (1.0 + np.exp(-x))
+    return chances

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -34,6 +35,18 @@ class TimedLog:
         if self.times.shape != (len(self.log),):
             raise DataError(f"{len(self.log)} impressions need as many times, got shape {self.times.shape}")
 
+    def with_tasks(self, tasks: Sequence[str]) -> TimedLog:
+        """The same impressions with some of the labels.
+
+        Raises:
+            DataError: there is no such label.
+        """
+        if missing := [task for task in tasks if task not in self.log.labels]:
+            raise DataError(f"there is no label {missing[0]!r}; the log has: {', '.join(self.log.labels)}")
+        labels = {task: label for task, label in self.log.labels.items() if task in tasks}
+        chances = {task: chance for task, chance in self.log.chances.items() if task in tasks}
+        return TimedLog(replace(self.log, labels=labels, chances=chances), self.times)
+
     def rows(self, chosen: NDArray[Any] | slice) -> TimedLog:
         """Some impressions, by a mask, by numbers or a slice."""
         return TimedLog(self.log.rows(chosen), self.times[chosen])
@@ -63,7 +76,7 @@ class SplitConfig:
     def __post_init__(self) -> None:
         if not (self.dev > 0 and self.test > 0 and self.dev + self.test < 1):
             raise ConfigError(
-                "split.dev and split.test are shares above 0 that leave some for training, "
+                "click_split.dev and click_split.test are shares above 0 that leave some for training, "
                 f"got {self.dev} and {self.test}"
             )
 
