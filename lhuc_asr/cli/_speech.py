@@ -115,7 +115,7 @@ def chosen_speech(args: argparse.Namespace, *, all_by_default: bool = False) -> 
 
     manifest = load_manifest(args.data, allow_commands=args.allow_commands)
     if (group_of := _groups(args)) is not None:
-        manifest = manifest.grouped(group_of)
+        manifest = _grouped(manifest, group_of, args.groups)
     asked = [*args.speaker, *_listed(args.speaker_list)]
     if args.all_speakers and asked:
         raise UsageError("--all-speakers excludes --speaker and --speaker-list")
@@ -163,6 +163,20 @@ def _as_recorded(args: argparse.Namespace, manifest: Manifest) -> Manifest:
         return manifest
     speaker_of = load_manifest(args.data, allow_commands=args.allow_commands).speaker_of
     return manifest.grouped(speaker_of)
+
+
+def _grouped(manifest: Manifest, group_of: dict[str, str], path: Path) -> Manifest:
+    """The utterances that have a group; how many have none is told.
+
+    Raises:
+        UsageError: none of them has one.
+    """
+    grouped = manifest.grouped(group_of)
+    if not len(grouped):
+        raise UsageError(f"'{path}' names no utterance of the data, whose first is {next(iter(manifest)).id!r}")
+    if len(grouped) < len(manifest):
+        print(f"left out, for want of a group: {len(manifest) - len(grouped)} of {len(manifest)} utterances")
+    return grouped
 
 
 def _groups(args: argparse.Namespace) -> dict[str, str] | None:

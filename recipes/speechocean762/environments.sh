@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Scales of speakers, of environments and of both, in simulated noise and channels; after run.sh --stage prepare, with
-# the same --out. Sound files go below DIR/data: 14 GB as FLAC at most, two thirds of them the test's.
+# the same --out. Sound files (FLAC, about 75 kB each) go below DIR/data: every utterance of dev and test in twelve
+# environments, of train in three.
 #
 #   bash recipes/speechocean762/environments.sh --out DIR
 #   bash recipes/speechocean762/environments.sh --out DIR 'environments.noises=[pink]' 'environments.channels=[room]'

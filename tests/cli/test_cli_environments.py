@@ -52,8 +52,9 @@ def test_pairs_are_recognised_by_what_is_known_of_both(world: TinyWorld, heard: 
     learn = ["--all-speakers", "--no-second-pass", "--first-pass", str(tmp_path / "first_pass")]
     for groups in ("utt2env", "utt2clean"):
         flags = [*learn, "--groups", str(heard / groups)]
-        code, _, err = run(adapt.main, world.command(tmp_path / groups, *flags, data=heard))
+        code, out, err = run(adapt.main, world.command(tmp_path / groups, *flags, data=heard))
         assert code == 0, err
+        assert ("left out, for want of a group: 54 of 72" in out) is (groups == "utt2clean")
     environments = ProfileStore.open(tmp_path / "utt2env" / "profiles")
     speakers = ProfileStore.open(tmp_path / "utt2clean" / "profiles")
     assert {*environments.speakers()} == {*NAMES} and {*speakers.speakers()} == {*TESTED}
@@ -83,6 +84,12 @@ def test_features_of_a_group_are_normalised_for_its_speakers(world: TinyWorld, t
     assert run(decode.main, world.command(tmp_path / "si"))[0] == 0
     first_pass = tmp_path / "lhuc" / "first_pass" / "everybody" / "text"
     assert first_pass.read_text() == (tmp_path / "si" / "text").read_text()
+
+
+def test_groups_of_other_utterances_are_refused(world: TinyWorld, heard: Path, tmp_path: Path, run: Run) -> None:
+    flags = ["--all-speakers", "--groups", str(heard / "utt2env")]
+    code, _, err = run(adapt.main, world.command(tmp_path, *flags))
+    assert code == 2 and "names no utterance of the data" in err
 
 
 def test_pairs_that_cannot_be_made_are_told(tmp_path: Path, run: Run) -> None:
