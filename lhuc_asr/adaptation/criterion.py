@@ -49,7 +49,11 @@ class AdaptCriterionConfig:
         tolerance: frames of the features by which a phone may be earlier or later than the path says, under LF-MMI.
         state_prior_scale: factor on the log-priors of the tied states that are added to outputs which are scores
             without priors, before cross-entropy compares them with targets; 1 is Bayes' rule, 0 takes scores for
-            posteriors. It says nothing where outputs are posteriors, as after training by cross-entropy or CTC.
+            posteriors. It says nothing where outputs are posteriors, as after training by cross-entropy or CTC. Outputs
+            that were trained with ``criterion.smoothing`` lie between both: choose the factor on development speech.
+
+    Do not learn by LF-MMI or sMBR from paths that are mostly wrong: both trust them in every frame, more firmly than
+    cross-entropy does. sMBR with the best path as reference makes the network surer of what it says already.
 
     Source: Huang & Gong 2015, "Regularized sequence-level deep neural network model adaptation", Interspeech, for
     sequence criteria held by a divergence of frames.

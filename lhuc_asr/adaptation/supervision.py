@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -125,6 +125,17 @@ def targets_of_paths(
 def is_speech(path: NDArray[np.int32], hmm: HmmModel) -> NDArray[np.bool_]:
     """(T',) False where a path of transition ids is in silence."""
     return np.asarray(hmm.phones_of(path) != _SILENCE, np.bool_)
+
+
+def silence_share(paths: Iterable[NDArray[np.int32]], hmm: HmmModel) -> float:
+    """Share of the outputs that paths of transition ids take for silence, 0 to 1; 0 where there are none.
+
+    Where it grows from the first pass to the second, scales have learnt to hear silence: words get lost. First passes
+    take for silence what they do not understand, and criteria of frames believe that.
+    """
+    speech = [is_speech(path, hmm) for path in paths]
+    num_outputs = sum(map(len, speech))
+    return 1 - sum(int(own.sum()) for own in speech) / num_outputs if num_outputs else 0.0
 
 
 def require_speech(targets: SpeakerTargets, speaker: str, *, at_least: Seconds, frame_shift_ms: Milliseconds) -> None:

@@ -76,7 +76,7 @@ class TargetMaker:
         Args:
             plan: names them.
             first: what was recognised in them.
-            lattices: of the same pass; may be empty where ``config.needs_lattices`` is False.
+            lattices: of the same pass; may be empty where `AdaptConfig.keeps_lattices` is False.
 
         Raises:
             SpeakerError: no frame is sure enough.

@@ -258,10 +258,24 @@ class _Report:
             "adaptation_seconds": {result.speaker: result.seconds for result in self.results},
             "update_seconds": {result.speaker: result.update.seconds for result in self.results},
             "num_parameters": self.session.num_parameters,
+            "silence": self._silence(),
             "speed": {stage: speed.real_time_factor for stage, speed in self.session.speed.items()},
             "peak_memory_gb": round(peak_memory_gb(), 2),
             "failed_speakers": self.failed,
             "left_out_utterances": self.left_out,
+        }
+
+    def _silence(self) -> dict[str, list[float]]:
+        """Speaker -> share of the outputs that are silence, in the first pass and in the second."""
+        from lhuc_asr.adaptation.supervision import silence_share
+
+        return {
+            result.speaker: [
+                silence_share((found.transition_ids for found in words.values()), self.session.system.hmm)
+                for words in (result.first_pass, result.second_pass)
+                if words is not None
+            ]
+            for result in self.results
         }
 
     def _print_end(self) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from lhuc_asr.adaptation.criterion import AdaptCriterion, AdaptCriterionConfig, criterion_of
 from lhuc_asr.adaptation.sequence_criteria import CtcOfBelieved, LfMmiOfBelieved, SmbrOfBelieved, segments_of_outputs
+from lhuc_asr.adaptation.supervision import silence_share
 from lhuc_asr.adaptation.target_config import Supervision, TargetConfig, Weighting
 from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.adaptation.utterance_objective import GroupUtterances, opened_utterance_objective
@@ -190,6 +191,12 @@ def test_a_path_becomes_phones_at_their_outputs() -> None:
     segments = segments_of_outputs(path, CHAIN, 3)
     assert (list(segments.phones), list(segments.starts), segments.num_outputs) == ([1, 3, 2], [0, 6, 9], 6)
     assert segments.windows(0) == ([0, 2, 3], [2, 3, 6])
+
+
+def test_silence_is_counted_in_paths() -> None:
+    paths = [aligned([1, 3, 1], [2, 3, 1], CHAIN), aligned([2], [4], CHAIN)]
+    assert silence_share(paths, CHAIN) == pytest.approx(0.3)
+    assert silence_share([], CHAIN) == 0
 
 
 def test_labels_are_what_the_path_says() -> None:

@@ -53,12 +53,12 @@ SYSTEMS = {
 }
 CRITERIA = {
     "lfmmi": [
-        ["adapt.criterion=lfmmi", "adapt.lr=0.3"],
-        ["adapt.criterion=lfmmi", "adapt.supervision=lattice", "adapt.lr=0.3"],
-        ["adapt.criterion=lfmmi", "adapt.supervision=oracle", "adapt.smoothing=0.1", "adapt.lr=0.3"],
+        ["adapt=lfmmi"],
+        ["adapt=lfmmi_lattice"],
+        ["adapt=lfmmi", "adapt.supervision=oracle", "adapt.smoothing=0.1"],
     ],
-    "ctc of phones": [["adapt.criterion=ctc", "adapt.lr=0.3"]],
-    "tdnn": [["adapt.criterion=smbr", "adapt.lr=0.3"]],
+    "ctc of phones": [["adapt=ctc"]],
+    "tdnn": [["adapt=smbr"]],
 }
 """How else these are adapted."""
 STATES = {"tdnn every third frame": 1, "lfmmi": 1, "lfmmi in pieces": 1}
