@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "adaptation": BASE
     | {"data", "decoding", "features", "hmm", "lang", "lhuc", "models", "profiles", "system", "training"},
     "ranking": BASE | {"lhuc", "scoring", "training"},
-    "conditioning": BASE | {"data", "features", "hmm", "lhuc", "models", "profiles", "system", "training"},
+    "conditioning": BASE | {"data", "features", "hmm", "lang", "lhuc", "models", "system", "training"},
     "bench": BASE | {"adaptation", "features", "lhuc", "models", "profiles", "ranking", "scoring", "training"},
 }
 ROOMS = {*MAY_IMPORT, "config", "cli"}

@@ -54,5 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     num_units = sum(site.num_units for site in conditioner.sites)
     parts = ", ".join(f"{name} ({width})" for name, width in conditioner.describe.parts.items())
     print(report)
+    if not report.helps:
+        print("held-out speakers gain nothing by being heard: try fewer directions, fewer layers or fewer epochs")
+    if config.condition.joint:
+        print(f"model {args.out / 'model'}: the network that goes with this gate, and with no other")
     print(f"gate {args.out}: {parts} -> {num_units} units in {len(conditioner.sites)} layers")
     return OK

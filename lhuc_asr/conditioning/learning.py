@@ -1,11 +1,13 @@
 """Training a gate for a finished model: alignments, voices, projections, then the gate, stage by stage; resumable.
 
 DIRECTORY/condition.json, condition.safetensors   the gate (`lhuc_asr.conditioning.conditioner`)
+DIRECTORY/model/                                  where the network was trained along: the only model of the gate
 DIRECTORY/work/                                   features, alignments where they had to be made, checkpoints
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import kaldifst
 import torch
 
 from lhuc_asr.conditioning.alignments import aligned_speech
@@ -26,10 +29,12 @@ from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.data.splits import hold_out_speakers
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.features.perturbation import PerturbationConfig
+from lhuc_asr.lang.arpa import read_arpa
 from lhuc_asr.lhuc.gate import Gate
 from lhuc_asr.lhuc.sites import LhucConfig, Site
+from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.progress import track
-from lhuc_asr.system.model_directory import AcousticSystem
+from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, write_system
 from lhuc_asr.system.sites import proved_sites
 from lhuc_asr.system.training_speech import TrainingSpeech, training_feats
 from lhuc_asr.training.evaluation import FrameScore
@@ -58,6 +63,11 @@ class GateReport:
     heard: FrameScore
     num_speakers: int
     training: TrainingReport
+
+    @property
+    def helps(self) -> bool:
+        """Whether held-out speakers gain by being heard."""
+        return self.heard.loss < min(self.without.loss, self.average.loss)
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -118,13 +128,15 @@ class GateTraining:
         describe = self._learn_describer()
         torch.manual_seed(self.seed)
         gate = Gate.for_sites(self.sites, describe.parts, self.config.gate)
-        network = ConditionedNetwork(self.system.network, self.sites, gate)
+        base = copy.deepcopy(self.system.network)
+        network = ConditionedNetwork(base, self.sites, gate, trains_base=self.config.joint)
         task = self._task(describe)
         with network.attached():
             without = task.score_of_average(network)
             training = train(network, task, self.config.training, self.directory / "work" / "gate", seed=self.seed)
             average, heard = task.score_of_average(network), task.score(network)
         gate.requires_grad_(False).eval()
+        base.requires_grad_(False).eval()
         report = GateReport(
             without=without,
             average=average,
@@ -132,9 +144,24 @@ class GateTraining:
             num_speakers=len({self.speech.manifest.speaker_of[name] for name in self._validation}),
             training=training,
         )
-        conditioner = Conditioner(self.system.fingerprint, self.sites, describe, gate, self.config, report.plain())
+        fingerprint = self._write_model(base) if self.config.joint else self.system.fingerprint
+        conditioner = Conditioner(fingerprint, self.sites, describe, gate, self.config, report.plain())
         save_conditioner(conditioner, self.directory)
         return conditioner, report
+
+    def _write_model(self, network: AcousticNetwork) -> str:
+        """The model directory of a network that was trained along with its gate; its fingerprint."""
+        parts = SystemParts(
+            network=network,
+            log_prior=self.system.log_prior,
+            features=self.system.features,
+            hmm=self.system.hmm,
+            lexicon=self.system.lexicon,
+            lm=read_arpa(self.system.lm_path),
+            graph=kaldifst.StdVectorFst.read(str(self.system.graph_path)),
+            decoding=self.system.decoding,
+        )
+        return write_system(self.directory / "model", parts).fingerprint
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:

@@ -40,8 +40,9 @@ def _training() -> TrainingConfig:
         batch_size=512,
         decay=0.1,
         go_back=False,
+        num_averaged=3,
         optimiser=OptimiserConfig(kind=OptimiserKind.adam, weight_decay=0.1),
-        newbob=NewbobConfig(initial_lr=0.002, start_halving=-1.0, stop=-1.0, max_epochs=8),
+        newbob=NewbobConfig(initial_lr=0.001, start_halving=-1.0, stop=-1.0, max_epochs=10),
     )
 
 
@@ -60,11 +61,13 @@ class ConditionConfig:
             ones more; so a stream begins with the average voice.
         gate: from vectors to scales. Without biases the average voice gets the network as it is, so that a gate can
             learn nothing but how voices differ: with them it goes on learning the training speakers by heart.
-        joint: train the network along with the gate; else it stays as it is, bit for bit.
+        joint: train the network along with the gate, and write it as a model of its own; else it stays as it is, bit
+            for bit.
         warp: in training, every speaker of every epoch gets a vocal tract length from 1 - warp to 1 + warp.
         noise: standard deviation of noise on vectors in training, whose own deviation is 1.
         dropout: share of the utterances in training that are heard without their vector, as the average voice.
-        frames_per_epoch: an epoch takes utterances at random until they have so many frames; 0 takes all.
+        frames_per_epoch: an epoch takes utterances at random until they have so many frames; 0 takes all. Held-out
+            speakers choose the best epochs, so short ones stop in time.
         training: how gate, and with ``joint`` network, learn; minibatches are of frames.
         hearing: in use, how much of the speech a prediction follows from.
         update_seconds: a causal prediction is made anew that often.
@@ -80,7 +83,7 @@ class ConditionConfig:
     warp: float = 0.2
     noise: float = 0.2
     dropout: float = 0.1
-    frames_per_epoch: int = 300_000
+    frames_per_epoch: int = 60_000
     training: TrainingConfig = field(default_factory=_training)
     hearing: Hearing = Hearing.utterance
     update_seconds: Seconds = 0.2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tones import Adapted, Run, TinyWorld, changed_since, flags_of, times_of
+from tones import ONE_CORE, Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 
 from lhuc_asr.cli import adapt, decode
 from lhuc_asr.cli.condition import build_parser, main
@@ -137,3 +137,16 @@ def test_predicted_layers_must_be_learnt_as_well(world: TinyWorld, gate: Path, t
     flags = ["--speaker", "eve", "--conditioned", str(gate), "lhuc.layers=[1]"]
     code, out, err = run(adapt.main, world.command(tmp_path, *flags))
     assert code == 1 and "shall not be scaled: set lhuc.layers to all of them" in out + err
+
+
+def test_a_network_trained_along_is_the_only_model_of_its_gate(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    before = times_of(world.model)
+    code, out, _ = run(main, command(world, tmp_path / "gate", "condition=joint", "condition.frames_per_epoch=2000"))
+    assert code == 0 and "the network that goes with this gate" in out
+    assert not changed_since(before, world.model)
+    model = tmp_path / "gate" / "model"
+    assert load_system(model).fingerprint != load_system(world.model).fingerprint
+    heard = ["--data", str(world.test), "--conditioned", str(tmp_path / "gate"), "--speaker", "eve", *ONE_CORE]
+    assert run(decode.main, ["--model", str(model), "--out", str(tmp_path / "out"), *heard])[0] == 0
+    code, _, err = run(decode.main, ["--model", str(world.model), "--out", str(tmp_path / "no"), *heard])
+    assert code == 2 and "train it again for this model" in err
