@@ -193,7 +193,7 @@ class SpeakerGroup(Generic[Taken]):
             with torch.enable_grad():
                 factors = {name: acting(values, self._kind) for name, values in r.items()}
             losses, by_factors = self._objective.losses_and_gradients(self._speech.take(batch), _detached(factors))
-            gradients = torch.autograd.grad(list(factors.values()), list(r.values()), by_factors)
+            gradients = self._by_r(factors, r, by_factors)
             self.estimate.descend(which, batch.speakers, dict(zip(r, gradients, strict=True)), lrs)
             totals.add(batch, losses)
         return totals.means()
@@ -225,6 +225,14 @@ class SpeakerGroup(Generic[Taken]):
         for name, table in (self.estimate.r() if r is None else r).items():
             for place in places:
                 self._adapters[place].r[name].data.copy_(table[place])
+
+    def _by_r(
+        self, factors: Mapping[str, Tensor], r: Mapping[str, Tensor], by_factors: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """From derivatives by what acts to those by what is learnt."""
+        if self._kind is None:
+            return by_factors
+        return torch.autograd.grad(list(factors.values()), list(r.values()), by_factors)
 
     def _order(self, place: int) -> Tensor:
         """A speaker's items that are learnt from, shuffled."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tones import Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 
+from lhuc_asr.cli import decode, score
 from lhuc_asr.cli.adapt import build_parser, main
 from lhuc_asr.decoding.hypothesis import read_hypotheses
 from lhuc_asr.files import sha256
@@ -253,3 +254,20 @@ def test_targets_that_teach_nothing_are_refused(world: TinyWorld, tmp_path: Path
     code, _, err = run(main, world.command(tmp_path, "--all-speakers", "adapt.supervision=soft"))
     assert code == 2
     assert "adapt.supervision=soft learns nothing by itself" in err
+
+
+def test_other_numbers_than_scales_are_learnt_compared_and_refused_as_profiles(
+    world: TinyWorld, adapted: Adapted, run: Run, tmp_path: Path
+) -> None:
+    shared = ["--speaker", "eve", "--first-pass", str(adapted.out / "first_pass"), "adapt=lin"]
+    code, out, _ = run(main, world.command(tmp_path / "lin", *shared))
+    assert code == 0 and "parameters of kind lin; lr 0.02" in out
+    found = results_of(tmp_path / "lin")
+    assert found["systems"].keys() == {"SI", "lin"} and found["profiles"].keys() == {"eve"}
+    runs = [str(adapted.out), str(tmp_path / "lin")]
+    data = ["--ref", str(world.test), "--out", str(tmp_path / "score")]
+    code, out, _ = run(score.main, [*data, "--compare", *runs])
+    assert code == 0 and "1 speakers, 6 utterances" in out and "12 utterances left out" in out
+    wanted = ["--model", str(world.model), "--data", str(world.test), "--speaker", "eve", "--out", str(tmp_path / "no")]
+    code, _, err = run(decode.main, [*wanted, "--profiles", str(tmp_path / "lin" / "parameters")])
+    assert code == 2 and "it holds 'lin' parameters of a speaker, not scales" in err
