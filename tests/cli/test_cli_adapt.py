@@ -31,6 +31,7 @@ def test_the_flags_are_these() -> None:
     assert flags_of(build_parser()) == {
         "--model", "--data", "--speaker", "--speaker-list", "--all-speakers", "--out", "--features", "--first-pass",
         "--no-second-pass", "--keep-going", "--allow-commands", "--transforms", "--no-transforms", "--groups",
+        "--conditioned",
     }  # fmt: skip
 
 
