@@ -1,26 +1,64 @@
-# What the recipes of the paper's corpora share: a speaker-independent network, LHUC on it, SAT-LHUC, and a table of both
-# beside the paper's figures. A run.sh reads recipes/stages.sh first, says `preset=NAME`, and calls:
+# What the recipes of the paper's corpora share: a speaker-independent network, LHUC on it, SAT-LHUC, and a table of all
+# of them beside the paper's figures. A run.sh reads:
 #
-#   train si                            the network in $exp/si
-#   train sat sat=frame sat.share=0.6   another one, with further settings
-#   adapt si test                       decode, adapt to every speaker and decode again: $exp/si_lhuc/test
-#   table                               all of that, beside $recipe/paper.tsv
+#   source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
+#   source "$(dirname "${BASH_SOURCE[0]}")/../paper.sh"
+#   preset=swbd sets="eval2000_swb eval2000_che"     # the experiment, and what is adapted to
+#   parse_paper_options "lexicon" "$@"               # options besides those that all have
+#
+#   prepare() { lhuc-prepare swbd --root "$corpus" --out "$data" --lexicon "$lexicon"; }
+#   run_paper_stages
 # shellcheck shell=bash disable=SC2154
 
-language_model=() # more arguments of lhuc-train, such as --text FILE
+corpus="" text="" lexicon=""
+shared_stages=("$root/recipes/paper.sh")
+
+parse_paper_options() { # own options, then the command line
+  local own=$1
+  shift
+  parse_options "corpus text sets $own" "$@"
+  set_up
+  language_model=()
+  [[ -z $text ]] || language_model=(--text "$text")
+}
 
 train() { # name, settings
   lhuc-train --data "$data/train" --lexicon "$data/lexicon.txt" --dev "$data/dev" --out "$exp/$1" \
     ${language_model[@]+"${language_model[@]}"} experiment="$preset" "${@:2}" "${overrides[@]}"
 }
 
-adapt() { # name of the network, set, settings
-  lhuc-adapt --model "$exp/$1" --data "$data/$2" --all-speakers --out "$exp/$1_lhuc/$2" --first-pass "$exp/$1_first/$2" \
-    experiment="$preset" protocol=two_pass "${@:3}" "${overrides[@]}"
+adapt() { # name of the network: decode, adapt to every speaker and decode again
+  local set
+  for set in $sets; do
+    lhuc-adapt --model "$exp/$1" --data "$data/$set" --all-speakers --out "$exp/$1_lhuc/$set" \
+      --first-pass "$exp/$1_first/$set" experiment="$preset" protocol=two_pass "${overrides[@]}"
+  done
 }
-
-table() { python "$root/recipes/paper_table.py" --paper "$recipe/paper.tsv" --exp "$exp"; }
 
 need_lexicon() { # a file that the corpus does not have
   [[ -n $lexicon ]] || fail "--lexicon FILE gives pronunciations, one 'WORD PHONE PHONE ...' a line: the corpus has none"
+}
+
+run_paper_stages() {
+  if stage 1 prepare; then
+    [[ -n $corpus ]] || fail "--corpus DIR says where the corpus lies (see README.md)"
+    prepare
+  fi
+
+  if stage 2 train; then
+    train si
+  fi
+
+  if stage 3 adapt; then
+    adapt si
+  fi
+
+  if stage 4 sat; then # 60 % of the frames through the row of nobody in particular, as in the paper
+    train sat sat=frame sat.share=0.6
+    adapt sat
+  fi
+
+  if stage 5 table; then
+    python "$root/recipes/paper_table.py" --paper "$recipe/paper.tsv" --exp "$exp"
+  fi
 }

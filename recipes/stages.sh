@@ -22,7 +22,7 @@ set -euo pipefail
 
 recipe=$(cd "$(dirname "$0")" && pwd) script=$(basename "$0")
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-overrides=()
+overrides=() shared_stages=()
 first_stage=0 last_stage=999 out=$recipe
 current_stage="" stage_began=0
 
@@ -33,7 +33,9 @@ fail() {
   exit 2
 }
 
-list_stages() { sed -nE 's/^ *if stage ([0-9]+) ([a-z_-]+).*/\1 \2/p' "$recipe/$script"; }
+list_stages() { # those of the recipe, and of what it shares with others (shared_stages)
+  sed -nE 's/^ *if stage ([0-9]+) ([a-z_-]+).*/\1 \2/p' "$recipe/$script" "${shared_stages[@]}"
+}
 
 stage_number() { # a stage's number, from its number or its name
   local found

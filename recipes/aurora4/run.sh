@@ -4,31 +4,12 @@
 #   bash recipes/aurora4/run.sh --corpus DIR --lexicon FILE    DIR holds lists/, the speech and WSJ0's *.dot
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/../paper.sh"
-corpus="" text="" sets="test" lexicon=""
-parse_options "corpus text sets lexicon" "$@"
-set_up
-preset=aurora4
-[[ -z $text ]] || language_model=(--text "$text")
+preset=aurora4 sets="test"
+parse_paper_options "lexicon" "$@"
 
-if stage 1 prepare; then
-  [[ -n $corpus ]] || fail "--corpus DIR says where the corpus lies (see README.md)"
+prepare() {
   need_lexicon
   lhuc-prepare aurora4 --root "$corpus" --out "$data" --lexicon "$lexicon" --keep-going
-fi
+}
 
-if stage 2 train; then
-  train si
-fi
-
-if stage 3 adapt; then
-  for set in $sets; do adapt si "$set"; done
-fi
-
-if stage 4 sat; then # 60 % of the frames through the row of nobody in particular, as in the paper
-  train sat sat=frame sat.share=0.6
-  for set in $sets; do adapt sat "$set"; done
-fi
-
-if stage 5 table; then
-  table
-fi
+run_paper_stages
