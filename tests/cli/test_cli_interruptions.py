@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from tones import Adapted, Run, TinyWorld, times_of
 
-from lhuc_asr.adaptation import session, updating
+from lhuc_asr.adaptation import speaker_store, updating
 from lhuc_asr.adaptation.passes import PassStore
 from lhuc_asr.cli import adapt, decode, train
 from lhuc_asr.decoding.hypothesis import read_hypotheses
@@ -57,9 +57,9 @@ def at_call(number: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 MOMENTS = {  # what is called, the call before which Ctrl-C is pressed, and how many speakers are finished then
     "first pass": (PassStore, "put", 2, 0),
-    "update": (session, "save_profile", 2, 0),
+    "update": (speaker_store, "save_profile", 2, 0),
     "second pass": (PassStore, "put", 6, 2),
-    "between speakers": (session, "write_status", 2, 2),
+    "between speakers": (speaker_store, "write_status", 2, 2),
 }
 
 

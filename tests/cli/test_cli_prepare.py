@@ -31,7 +31,7 @@ def test_the_flags_are_these() -> None:
     flags = {option for action in build_parser()._actions for option in action.option_strings}
     assert flags == {
         "-h", "--help", "--debug", "--version", "--root", "--out", "--keep-going", "--allow-commands", "--lexicon",
-        "--sampling-rate", "--seed", "--num-jobs", "--pictures", "--size",
+        "--sampling-rate", "--seed", "--num-jobs", "--pictures", "--size", "--microphone",
     }  # fmt: skip
 
 

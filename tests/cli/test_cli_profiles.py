@@ -27,6 +27,7 @@ FLAGS = {
     "average": {"--speaker", "--weight", "--as", "--domain"},
     "interpolate": {"--speaker", "--at", "--as", "--domain"},
     "prior": {"--speaker", "--out", "--directions", "--shrinkage", "--centre"},
+    "factorise": {"--speakers", "--environments", "--pairs", "--alpha", "--product"},
     "export": {"--archive", "--speaker"},
     "import": {"--archive"},
 }
