@@ -62,7 +62,7 @@ class AdaptCriterionConfig:
     criterion: CriterionKind = CriterionKind.cross_entropy
     smoothing: float = 0.0
     tolerance: int = 5
-    state_prior_scale: float = 1.0
+    state_prior_scale: float = 0.4
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
