@@ -28,6 +28,7 @@ class OwnParameters:
         sites: none.
 
     Example:
+        >>> import torch
         >>> from lhuc_asr.adaptation.parameter_sets import InputTransform
         >>> from lhuc_asr.models.dnn import Dnn, DnnConfig
         >>> network = Dnn(DnnConfig(num_layers=1, hidden_dim=5, context=1), feat_dim=4, num_outputs=3).eval()

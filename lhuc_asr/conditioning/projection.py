@@ -63,8 +63,8 @@ class Projection:
     Example:
         >>> vectors = np.array([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
         >>> projection = Projection.fit(vectors, ["a", "b", "c"], ProjectionConfig(kind=ProjectionKind.pca))
-        >>> abs(projection.apply(vectors)).round(2).tolist()
-        [[1.22], [0.0], [1.22]]
+        >>> [f"{abs(number):.2f}" for (number,) in projection.apply(vectors).tolist()]
+        ['1.22', '0.00', '1.22']
 
     Source: Fisher's linear discriminant, as x-vectors are treated (Snyder et al. 2018, section 3.3); with the
     within-speaker covariance regularised as by Ledoit & Wolf 2004.
