@@ -141,6 +141,13 @@ def start_runtime(runtime: RuntimeConfig) -> None:
     set_num_threads(runtime.num_threads)
 
 
+def positive(text: str) -> int:
+    """The type of arguments that count something: a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
+
+
 def main_guard(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Wrap a command's ``main``: every error becomes one line on standard error and an exit code.
 

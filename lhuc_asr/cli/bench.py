@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments, positive
 
 _KINDS = ("folder", "sqlite")
 _NETS = ("dnn_4x512", "dnn_6x2048", "conformer")
@@ -37,23 +37,23 @@ def adapter_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where adapter.json and adapter.png go")
     parser.add_argument("--models", metavar="NET", nargs="+", default=list(_NETS), choices=_NETS, help=", ".join(_NETS))
     parser.add_argument(
-        "--threads", metavar="N", nargs="+", type=_positive, help="numbers of threads; default: 1, and all cores"
+        "--threads", metavar="N", nargs="+", type=positive, help="numbers of threads; default: 1, and all cores"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the nets run; default: cpu")
     parser.add_argument(
         "--seconds",
         metavar="S",
-        type=_positive,
+        type=positive,
         default=15,
         help="time for each of the two tables of a net and number of threads, at least 5 rounds; default: 15",
     )
     parser.add_argument(
-        "--bank", metavar="N", type=_positive, default=1000, help="speakers of the great bank; default: 1000"
+        "--bank", metavar="N", type=positive, default=1000, help="speakers of the great bank; default: 1000"
     )
     parser.add_argument(
         "--frames",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=0,
         help="frames of each of the 64 utterances of a batch in recognition; default: 10 (DNN), 32 (Conformer)",
     )
@@ -74,8 +74,8 @@ def store_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kinds", metavar="KIND", nargs="+", default=list(_KINDS), choices=_KINDS, help=", ".join(_KINDS)
     )
-    parser.add_argument("--profiles", metavar="N", type=_positive, default=100_000, help="default: 100000")
-    parser.add_argument("--gets", metavar="N", type=_positive, default=5000, help="default: 5000")
+    parser.add_argument("--profiles", metavar="N", type=positive, default=100_000, help="default: 100000")
+    parser.add_argument("--gets", metavar="N", type=positive, default=5000, help="default: 5000")
     return parser
 
 
@@ -90,12 +90,12 @@ def training_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--models", metavar="NET", nargs="+", default=list(_TRAINED), choices=_TRAINED, help=", ".join(_TRAINED)
     )
-    parser.add_argument("--threads", metavar="N", type=_positive, default=1, help="threads; default: 1")
+    parser.add_argument("--threads", metavar="N", type=positive, default=1, help="threads; default: 1")
     parser.add_argument(
-        "--seconds", metavar="S", type=_positive, default=60, help="time for each net, at least 5 rounds; default: 60"
+        "--seconds", metavar="S", type=positive, default=60, help="time for each net, at least 5 rounds; default: 60"
     )
     parser.add_argument(
-        "--minibatches", metavar="N", type=_positive, default=100, help="of the epoch, about; default: 100"
+        "--minibatches", metavar="N", type=positive, default=100, help="of the epoch, about; default: 100"
     )
     parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
     return parser
@@ -109,18 +109,12 @@ def tables_parser() -> argparse.ArgumentParser:
         "memory a million ids take, and a trillion parameters would.",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where tables.json goes")
-    parser.add_argument("--ids", metavar="N", type=_positive, default=4_000_000, help="default: 4000000")
-    parser.add_argument("--dim", metavar="N", type=_positive, default=16, help="numbers of each id; default: 16")
+    parser.add_argument("--ids", metavar="N", type=positive, default=4_000_000, help="default: 4000000")
+    parser.add_argument("--dim", metavar="N", type=positive, default=16, help="numbers of each id; default: 16")
     parser.add_argument(
-        "--processes", metavar="N", nargs="+", type=_positive, default=[1, 2], help="numbers of processes; default: 1 2"
+        "--processes", metavar="N", nargs="+", type=positive, default=[1, 2], help="numbers of processes; default: 1 2"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
 
 
 @main_guard

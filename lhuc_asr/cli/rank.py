@@ -14,6 +14,7 @@ from lhuc_asr.cli._common import (
     command_parser,
     main_guard,
     parse_arguments,
+    positive,
     start_runtime,
 )
 
@@ -63,7 +64,7 @@ def train_parser() -> argparse.ArgumentParser:
     parser = command_parser("rank train", "Train a ranking model; what is finished is not trained again.")
     parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="from lhuc-rank prepare")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the system")
-    parser.add_argument("--seeds", metavar="N", type=_positive, default=1, help="runs, from runtime.seed on (1)")
+    parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="runs, from runtime.seed on (1)")
     add_overrides(parser, such_as="ranker=ppnet or ranker_training.lr=0.001")
     return parser
 
@@ -86,12 +87,6 @@ def evaluate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where results.json and pictures go")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
 
 
 @main_guard

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -14,12 +13,11 @@ from torch import Tensor, nn
 from lhuc_asr.errors import SiteError, SpeakerError
 from lhuc_asr.lhuc.adapter import LhucAdapter, like_parameters
 from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_r
-from lhuc_asr.lhuc.hooks import attached_scales, bare
-from lhuc_asr.lhuc.probe import proved_at_first_use
+from lhuc_asr.lhuc.hooks import bare
 from lhuc_asr.lhuc.rows import SpeakerRows
 from lhuc_asr.lhuc.selection import Selections
 from lhuc_asr.lhuc.sites import Site
-from lhuc_asr.lhuc.utterances import owners, require_batch, scale_ragged, scale_utterances
+from lhuc_asr.lhuc.utterances import attached_to_utterances, owners, require_batch, scale_ragged, scale_utterances
 
 
 class SpeakerScales(Protocol):
@@ -193,13 +191,7 @@ class SpeakerBank(nn.Module):
             SiteError: the net lacks a site, something is attached to it already, a site does not act, or the net is
                 called in a thread that has named no speakers.
         """
-        net = bare(model)
-        with ExitStack() as stack:
-            in_place = partial(self._multiply, in_place=True)
-            stack.enter_context(attached_scales(net, self.sites, self._multiply, in_place))
-            stack.enter_context(proved_at_first_use(net, self.sites, when=prove))
-            if any("N" in site.layout.letters for site in self.sites):
-                stack.callback(net.register_forward_pre_hook(self._require_batch, with_kwargs=True).remove)
+        with attached_to_utterances(model, self.sites, self._multiply, self._require_batch, prove=prove):
             yield model
 
     @contextmanager

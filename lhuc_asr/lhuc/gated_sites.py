@@ -6,18 +6,15 @@ Shape suffixes: B utterances, T frames, H hidden units (or C, F).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from lhuc_asr.errors import SiteError
-from lhuc_asr.lhuc.hooks import attached_scales, bare
-from lhuc_asr.lhuc.probe import proved_at_first_use
 from lhuc_asr.lhuc.selection import Selections
 from lhuc_asr.lhuc.sites import Site
-from lhuc_asr.lhuc.utterances import owners, require_batch, scale_ragged, scale_utterances
+from lhuc_asr.lhuc.utterances import attached_to_utterances, owners, require_batch, scale_ragged, scale_utterances
 
 Scales = Mapping[str, Tensor]
 """Site name -> (B, H) factors of every utterance, or (B, T, H) of every frame."""
@@ -68,13 +65,7 @@ class GatedSites:
             SiteError: the net lacks a site, something is attached to it already, a site does not act, or the net is
                 called in a thread that has given no scales.
         """
-        net = bare(model)
-        with ExitStack() as stack:
-            in_place = partial(self._multiply, in_place=True)
-            stack.enter_context(attached_scales(net, self.sites, self._multiply, in_place))
-            stack.enter_context(proved_at_first_use(net, self.sites, when=prove))
-            if any("N" in site.layout.letters for site in self.sites):
-                stack.callback(net.register_forward_pre_hook(self._require_batch, with_kwargs=True).remove)
+        with attached_to_utterances(model, self.sites, self._multiply, self._require_batch, prove=prove):
             yield model
 
     @contextmanager

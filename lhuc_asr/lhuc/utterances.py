@@ -1,18 +1,53 @@
-"""Every utterance of a batch scaled by its own factors, however utterances lie in a layer's output.
+"""Every utterance of a batch scaled by its own factors: attached for all that do so, however utterances lie in a layer.
+
 
 Shape suffixes: B utterances, T frames, N rows of all utterances one after the other, H hidden units (or C, F).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lhuc_asr.errors import SiteError
+from lhuc_asr.lhuc.hooks import attached_scales, bare
+from lhuc_asr.lhuc.probe import proved_at_first_use
 from lhuc_asr.lhuc.sites import Site
+
+
+@contextmanager
+def attached_to_utterances(
+    model: nn.Module,
+    sites: tuple[Site, ...],
+    multiply: Callable[..., Tensor],
+    require_batch: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None],
+    *,
+    prove: bool,
+) -> Iterator[nn.Module]:
+    """Scale a net's sites inside the block, each utterance by factors of its own.
+
+    Args:
+        model: the net, also inside `DistributedDataParallel` or `torch.compile`, which compiles it anew.
+        sites: what is scaled.
+        multiply: site and output -> scaled output; with ``in_place=True`` it may change what it is given.
+        require_batch: looks at the inputs of the net where a site's rows must be told apart by utterance.
+        prove: shake every site at the net's first call and demand that the output moves.
+
+    Raises:
+        SiteError: the net lacks a site, something is attached to it already, or a site does not act.
+    """
+    net = bare(model)
+    with ExitStack() as stack:
+        stack.enter_context(attached_scales(net, sites, multiply, partial(multiply, in_place=True)))
+        stack.enter_context(proved_at_first_use(net, sites, when=prove))
+        if any("N" in site.layout.letters for site in sites):
+            stack.callback(net.register_forward_pre_hook(require_batch, with_kwargs=True).remove)
+        yield model
 
 
 def owners(num_rows: Sequence[int] | None, device: torch.device) -> Tensor | None:

@@ -170,7 +170,7 @@ def test_given_settings_take_the_place_of_defaults() -> None:
         ("model={kind: tdnn, filter_bands: 3}", "a network of kind tdnn has no setting 'model.filter_bands'"),
         ("adapt.lr=-1", "adapt.lr must be positive, got -1.0"),
         ("runtime.num_jobs=-2", "runtime.num_jobs must be 0 or more, got -2"),
-        ("protocol=enrolmnt", "there are: enrolment, "),
+        ("protocol=enrolmnt", "there are: enrolment, online, rounds, two_pass"),
     ],
 )
 def test_a_wrong_override_is_told_in_one_line(override: str, said: str) -> None:
