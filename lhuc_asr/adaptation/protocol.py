@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -17,7 +17,7 @@ class Protocol(Enum):
     """What is learnt from, and what is scored.
 
     Attributes:
-        two_pass: the speech that is scored is learnt from, as in the paper.
+        two_pass: the speech that is scored is learnt from, as in the paper; with an amount, only so much of it.
         enrolment: the two are kept apart.
         online: every utterance is recognised and scored with what was learnt from those before it, then learnt from.
     """
@@ -29,7 +29,7 @@ class Protocol(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class ProtocolConfig:
-    """The protocol, and how much enrolment speech there is; at most one of the three amounts may be given.
+    """The protocol, and how much speech is learnt from; at most one of the three amounts may be given.
 
     Attributes:
         name: of the protocol.
@@ -38,7 +38,7 @@ class ProtocolConfig:
             part is learnt from all of it.
         num_utterances: learn from that many utterances of each speaker, the first by id.
         seconds: learn from the first utterances until they hold that much audio.
-        fraction: learn from that share of each speaker's utterances; enrolment without any amount takes one half.
+        fraction: enrolment; learn from that share of each speaker's utterances. Without any amount it takes one half.
         num_rounds: recognise what is learnt from again with what was learnt, and learn anew from that, so many times in
             all; with adapt.held_out_share it ends sooner where the objective on held-out speech stops falling.
         forgetting: online; share of what was learnt that is forgotten before each utterance is learnt from.
@@ -67,10 +67,7 @@ class ProtocolConfig:
             raise ConfigError(f"give one of protocol.num_utterances, .seconds, .fraction, not {len(given)}: {given}")
         if self.scored is not None:
             self._check_scored()
-        if given and self.name is not Protocol.enrolment:
-            raise ConfigError(
-                f"protocol.{next(iter(given))} is for protocol=enrolment; {self.name.name} takes all utterances"
-            )
+        self._check_amount(given)
         for name, value in given.items():
             if value <= 0:
                 raise ConfigError(f"protocol.{name} must be positive, got {value}")
@@ -83,6 +80,14 @@ class ProtocolConfig:
         if self.num_rounds > 1 and self.name is Protocol.online:
             raise ConfigError("protocol.num_rounds is for speech that is known as a whole, not for protocol=online")
         self._check_online()
+
+    def _check_amount(self, given: Mapping[str, float]) -> None:
+        if given and self.name is Protocol.online:
+            raise ConfigError(f"protocol.{next(iter(given))} is not for protocol=online, which learns from everything")
+        if self.fraction is not None and self.name is not Protocol.enrolment:
+            raise ConfigError(
+                f"protocol.fraction is for protocol=enrolment; give {self.name.name} .num_utterances or .seconds"
+            )
 
     def _check_scored(self) -> None:
         if self.name is not Protocol.enrolment:
@@ -121,7 +126,7 @@ class SpeakerPlan:
     Attributes:
         speaker: who.
         adaptation: ids to learn from.
-        evaluation: ids to recognise again; the same ones in ``two_pass`` and ``online``.
+        evaluation: ids to recognise again; all of them in ``two_pass`` and ``online``.
         resets: of ``online``: ids before which everything that was learnt is given up.
         spare: ids that are neither learnt from nor scored; the first pass covers them all the same, so that runs with
             other amounts of speech share it.
@@ -152,7 +157,8 @@ def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> Sp
         AudioError: ``protocol.seconds`` needs the length of a recording that cannot be read.
     """
     if config.name is Protocol.two_pass:
-        return SpeakerPlan(speaker, _ids(manifest), _ids(manifest))
+        learnt = first_utterances(manifest, num_utterances=config.num_utterances, seconds=config.seconds)
+        return SpeakerPlan(speaker, _ids(learnt), _ids(manifest))
     if config.name is Protocol.online:
         spoken = sorted(manifest, key=lambda utterance: (utterance.recording.id, utterance.start, utterance.id))
         order = tuple(utterance.id for utterance in spoken)

@@ -21,6 +21,15 @@ def test_two_pass_learns_from_what_it_scores():
 
 
 @pytest.mark.parametrize(
+    ("amount", "count"), [({"num_utterances": 3}, 3), ({"seconds": 5.0}, 3), ({"seconds": 99.0}, 10)]
+)
+def test_two_pass_may_learn_from_a_part_of_what_it_scores(amount, count):
+    plan = plan_speaker("anna", speech(10), ProtocolConfig(**amount))
+    assert plan.adaptation == tuple(f"anna-{number:02}" for number in range(count))
+    assert len(plan.evaluation) == len(plan.utterances) == 10
+
+
+@pytest.mark.parametrize(
     ("amount", "count"),
     [({}, 5), ({"num_utterances": 3}, 3), ({"seconds": 5.0}, 3), ({"seconds": 4.0}, 2), ({"fraction": 0.2}, 2)],
 )
@@ -41,7 +50,7 @@ def test_nothing_left_to_score(amount):
     ("settings", "reason"),
     [
         ({"name": ENROLMENT, "num_utterances": 3, "seconds": 2.0}, "give one of"),
-        ({"num_utterances": 3}, "is for protocol=enrolment"),
+        ({"fraction": 0.5}, "is for protocol=enrolment; give two_pass .num_utterances"),
         ({"name": ENROLMENT, "num_utterances": 0}, "must be positive, got 0"),
         ({"name": ENROLMENT, "seconds": -1.0}, r"must be positive, got -1\.0"),
         ({"name": ENROLMENT, "fraction": 1.0}, "must be below 1"),

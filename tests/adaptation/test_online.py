@@ -183,7 +183,7 @@ def test_speech_is_taken_as_it_was_said() -> None:
         ({"name": Protocol.online, "forgetting": 1.5}, r"must be from 0 to 1, got 1.5"),
         ({"name": Protocol.online, "reset_every": 0}, r"must be at least 1, got 0"),
         ({"name": Protocol.online, "reset_gap": -1.0}, r"must be positive, got -1"),
-        ({"name": Protocol.online, "seconds": 9.0}, r"is for protocol=enrolment; online takes all utterances"),
+        ({"name": Protocol.online, "seconds": 9.0}, r"is not for protocol=online, which learns from everything"),
     ],
 )
 def test_settings_that_cannot_work(settings: dict[str, Any], reason: str) -> None:
