@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.bootstrap import Bootstrap, bootstrap_speakers
-from lhuc_asr.scoring.mapsswe import MatchedPairs, mapsswe
+from lhuc_asr.scoring.mapsswe import MatchedPairs, mapsswe, mapsswe_by_speaker
 from lhuc_asr.scoring.wer import Score, Unit
+
+LEVEL = 0.05
+"""Probability by which one speaker in so many is called better or worse beyond chance, and is neither."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +25,7 @@ class Comparison:
         same: speakers with the same error rate in both.
         worse: speakers with a higher error rate in the second.
         matched_pairs: test over sentence segments; None when characters are counted.
+        own_pairs: speaker -> the same test on his segments alone; empty when characters are counted.
         bootstrap: test over speakers; None with fewer than two speakers, or a first system without errors.
     """
 
@@ -30,6 +35,7 @@ class Comparison:
     same: tuple[str, ...]
     worse: tuple[str, ...]
     matched_pairs: MatchedPairs | None
+    own_pairs: Mapping[str, MatchedPairs]
     bootstrap: Bootstrap | None
 
     @property
@@ -38,6 +44,16 @@ class Comparison:
         if self.first.total.errors == 0:
             return 0.0 if self.second.total.errors == 0 else float("inf")
         return 100.0 * (self.second.total.errors / self.first.total.errors - 1.0)
+
+    @property
+    def surely_better(self) -> tuple[str, ...]:
+        """Speakers whose own errors fell by more than chance explains."""
+        return tuple(name for name, test in self.own_pairs.items() if test.p_value < LEVEL and test.z > 0)
+
+    @property
+    def surely_worse(self) -> tuple[str, ...]:
+        """Speakers whose own errors rose by more than chance explains."""
+        return tuple(name for name, test in self.own_pairs.items() if test.p_value < LEVEL and test.z < 0)
 
 
 def compare(first: Score, second: Score, *, num_replications: int = 10_000, seed: int = 0) -> Comparison:
@@ -54,6 +70,8 @@ def compare(first: Score, second: Score, *, num_replications: int = 10_000, seed
     """
     if first.unit is not second.unit or first.references != second.references:
         raise DataError("only scores of the same references and units can be compared")
+    texts = first.references, first.hypotheses, second.hypotheses
+    has_words = first.unit is Unit.word
     changes = {name: second.speakers[name].errors - counts.errors for name, counts in first.speakers.items()}
     return Comparison(
         first=first,
@@ -61,8 +79,7 @@ def compare(first: Score, second: Score, *, num_replications: int = 10_000, seed
         better=tuple(name for name, change in changes.items() if change < 0),
         same=tuple(name for name, change in changes.items() if change == 0),
         worse=tuple(name for name, change in changes.items() if change > 0),
-        matched_pairs=mapsswe(first.references, first.hypotheses, second.hypotheses)
-        if first.unit is Unit.word
-        else None,
+        matched_pairs=mapsswe(*texts) if has_words else None,
+        own_pairs=mapsswe_by_speaker(*texts, first.speaker_of) if has_words else {},
         bootstrap=bootstrap_speakers(first.speakers, second.speakers, num_replications=num_replications, seed=seed),
     )

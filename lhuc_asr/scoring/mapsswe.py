@@ -50,12 +50,39 @@ def mapsswe(
         first: utterance id -> words that one system recognised.
         second: the same of the other.
     """
-    differences: list[int] = []
-    for utterance, text in references.items():
-        said = text.split()
-        columns = [_columns(align_like_sclite(said, system[utterance].split())) for system in (first, second)]
-        differences += _differences(*columns)
-    return _test(differences)
+    return _test([difference for own in _segments(references, first, second).values() for difference in own])
+
+
+def mapsswe_by_speaker(
+    references: Mapping[str, str],
+    first: Mapping[str, str],
+    second: Mapping[str, str],
+    speaker_of: Mapping[str, str],
+) -> dict[str, MatchedPairs]:
+    """The same test for every speaker alone: with a hundred words or so, chance alone makes one better or worse.
+
+    Args:
+        references: utterance id -> words that were said.
+        first: utterance id -> words that one system recognised.
+        second: the same of the other.
+        speaker_of: utterance id -> speaker.
+    """
+    differences: dict[str, list[int]] = {}
+    for utterance, own in _segments(references, first, second).items():
+        differences.setdefault(speaker_of[utterance], []).extend(own)
+    return {speaker: _test(own) for speaker, own in sorted(differences.items())}
+
+
+def _segments(
+    references: Mapping[str, str], first: Mapping[str, str], second: Mapping[str, str]
+) -> dict[str, list[int]]:
+    """Utterance -> errors of the first system minus errors of the second in each of its segments."""
+    return {
+        utterance: _differences(
+            *(_columns(align_like_sclite(text.split(), system[utterance].split())) for system in (first, second))
+        )
+        for utterance, text in references.items()
+    }
 
 
 def _columns(alignment: Sequence[AlignedPair]) -> list[tuple[int, bool]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lhuc_asr.files import write_json
 from lhuc_asr.scoring.calibrating import CalibrationReport
-from lhuc_asr.scoring.comparison import Comparison
+from lhuc_asr.scoring.comparison import LEVEL, Comparison
 from lhuc_asr.scoring.confidence import ConfidenceScore
 from lhuc_asr.scoring.edit import ErrorCounts
 from lhuc_asr.scoring.table import table
@@ -45,6 +45,8 @@ def comparison_text(comparison: Comparison, first: str, second: str) -> str:
         f"relative change   {comparison.relative_change:+.2f} %",
         f"speakers          {speakers_text(comparison)}",
     ]
+    if comparison.own_pairs:
+        lines.append(f"beyond chance     {beyond_chance_text(comparison)}")
     if (pairs := comparison.matched_pairs) is not None:
         lines.append(f"MAPSSWE           {p_text(pairs.p_value)} (Z = {pairs.z:.2f}, {pairs.num_segments} segments)")
     if (drawn := comparison.bootstrap) is not None:
@@ -158,6 +160,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "speakers_better": list(comparison.better),
         "speakers_same": list(comparison.same),
         "speakers_worse": list(comparison.worse),
+        "speakers_surely_better": list(comparison.surely_better),
+        "speakers_surely_worse": list(comparison.surely_worse),
         "mapsswe": pairs
         and {
             "num_segments": pairs.num_segments,
@@ -183,6 +187,15 @@ def _finite(value: float) -> float | None:
 def speakers_text(comparison: Comparison) -> str:
     """How many speakers gained and lost."""
     return f"{len(comparison.better)} better, {len(comparison.same)} same, {len(comparison.worse)} worse"
+
+
+def beyond_chance_text(comparison: Comparison) -> str:
+    """How many speakers' own words show that they gained or lost."""
+    by_luck = LEVEL * len(comparison.own_pairs)
+    return (
+        f"{len(comparison.surely_better)} better, {len(comparison.surely_worse)} worse "
+        f"(each speaker's own MAPSSWE, p < {LEVEL:g}; {by_luck:.2g} of {len(comparison.own_pairs)} would be by luck)"
+    )
 
 
 def p_text(value: float) -> str:

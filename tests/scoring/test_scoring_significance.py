@@ -10,7 +10,7 @@ from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.bootstrap import bootstrap_speakers
 from lhuc_asr.scoring.comparison import compare
 from lhuc_asr.scoring.edit import ErrorCounts
-from lhuc_asr.scoring.mapsswe import mapsswe
+from lhuc_asr.scoring.mapsswe import mapsswe, mapsswe_by_speaker
 from lhuc_asr.scoring.wer import Unit, score
 
 
@@ -52,6 +52,26 @@ def test_equal_systems_do_not_differ(random_systems):
     assert (test.mean_difference, test.z, test.p_value) == (0.0, 0.0, 1.0)
     perfect = mapsswe(systems.references, systems.references, systems.references)
     assert (perfect.num_segments, perfect.p_value) == (0, 1.0)
+
+
+def test_each_speaker_is_tested_as_if_he_were_alone(random_systems):
+    systems = random_systems(5)
+    first, second = systems.system(0.4), systems.system(0.3)
+    found = mapsswe_by_speaker(systems.references, first, second, systems.speaker_of)
+    for speaker in set(systems.speaker_of.values()):
+        own = {name: text for name, text in systems.references.items() if systems.speaker_of[name] == speaker}
+        assert found[speaker] == mapsswe(own, first, second)
+    assert sum(test.num_segments for test in found.values()) == mapsswe(systems.references, first, second).num_segments
+
+
+def test_only_speakers_with_many_more_errors_are_surely_worse(random_systems):
+    systems = random_systems(6)
+    before = systems.system(0.3)
+    spoilt = {name for name, speaker in systems.speaker_of.items() if speaker == "speaker0"}
+    after = {name: "" if name in spoilt else text for name, text in before.items()}
+    scores = [score(systems.references, texts, systems.speaker_of) for texts in (before, after)]
+    assert compare(*scores).surely_worse == compare(*reversed(scores)).surely_better == ("speaker0",)
+    assert compare(*scores).surely_better == ()
 
 
 def test_a_clear_difference_is_significant_in_both_tests(random_systems):
