@@ -81,12 +81,8 @@ class BuildSettings:
     build: BuildConfig
 
     def __post_init__(self) -> None:
-        kind, start = self.criterion.kind, self.criterion.start
-        if (kind is CriterionKind.smbr) != bool(start):
-            raise ConfigError(
-                "criterion.start names the model directory that criterion=smbr begins with; "
-                f"got criterion.start={start!r} and criterion={kind.name}"
-            )
+        self._check_start()
+        kind = self.criterion.kind
         if self.build.num_realignments and (self.has_chain or kind is not CriterionKind.cross_entropy):
             raise ConfigError(
                 "build.num_realignments needs an output for every frame and criterion=cross_entropy; "
@@ -94,6 +90,17 @@ class BuildSettings:
             )
 
         self._check_transforms()
+
+    def _check_start(self) -> None:
+        start, kind = self.criterion.start, self.criterion.kind
+        if kind is CriterionKind.smbr and not start:
+            raise ConfigError("criterion.start names the model directory that criterion=smbr begins with; got none")
+        if start and self.build.num_realignments:
+            raise ConfigError(
+                "build.num_realignments trains networks from random weights: leave it or criterion.start out"
+            )
+        if start and self.fmllr.is_used:
+            raise ConfigError("criterion.start goes on from features as they are: leave it or fmllr.sat_rounds out")
 
     def _check_transforms(self) -> None:
         if not self.fmllr.is_used:

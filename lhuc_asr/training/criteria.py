@@ -49,7 +49,8 @@ class CriterionConfig:
         phone_lm: the phone language model of its denominator.
         ctc: what CTC writes.
         smbr: scale, smoothing and silence of sMBR; the default acoustic scale is that of the model's decoder.
-        start: the model directory that sMBR begins with.
+        start: a finished model directory whose network training begins with, and whose tied states, language model and
+            graph are kept; empty begins with random weights, which sMBR cannot.
     """
 
     kind: CriterionKind = CriterionKind.cross_entropy

@@ -90,17 +90,31 @@ def realign(
     directory = place.work / f"alignments-{name}"
 
     def make(target: Path) -> None:
-        aligner = ForcedAligner(aligned.hmm, place.inputs.lexicon)
-        originals = [utterance.id for utterance in place.speech.as_recorded(place.inputs.manifest)]
-        feats = {name: place.speech.feats[name] for name in originals}
-        log_likes = _log_likes(network, log_prior, feats, num_jobs=place.num_jobs)
-        items = track(log_likes, f"realigning, round {name}", total=len(feats))
-        aligner.align_all(items, place.inputs.manifest.transcripts, num_jobs=place.num_jobs).save(target)
+        align_by_network(place, aligned.hmm, network, log_prior, title=f"realigning, round {name}").save(target)
 
     run_once(directory, key, make)
     realigned = AlignmentSet.load(directory)
     note_alignments(place, f"realignment-{name}", realigned)
     return AlignedSpeech(realigned, aligned.aligner, aligned.hmm, aligned.key)
+
+
+def align_by_network(
+    place: Workplace, hmm: HmmModel, network: AcousticNetwork, log_prior: Tensor, *, title: str
+) -> AlignmentSet:
+    """Align the original speech.
+
+    Args:
+        place: where the model is built.
+        hmm: whose tied states the network gives.
+        network: with an output for every frame.
+        log_prior: (V,) of the tied states.
+        title: of the progress bar.
+    """
+    originals = [utterance.id for utterance in place.speech.as_recorded(place.inputs.manifest)]
+    feats = {name: place.speech.feats[name] for name in originals}
+    items = track(_log_likes(network, log_prior, feats, num_jobs=place.num_jobs), title, total=len(feats))
+    aligner = ForcedAligner(hmm, place.inputs.lexicon)
+    return aligner.align_all(items, place.inputs.manifest.transcripts, num_jobs=place.num_jobs)
 
 
 def note_alignments(place: Workplace, name: str, alignments: AlignmentSet) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,8 +14,10 @@ from lhuc_asr.hmm.stretching import stretch_all
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.lessons import Lessons, make_task, tied_states
 from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_gmm, realign, with_one_state_a_phone
+from lhuc_asr.system.stages.kept_alignments import aligned_with
 from lhuc_asr.system.stages.learning import Learnt, Trained, augmentation, train_network
 from lhuc_asr.system.stages.speakers import adapt_gmm_to_speakers
+from lhuc_asr.system.stages.starting import finished_model, train_on
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.trained_objective import TrainedObjective
 from lhuc_asr.training.criteria import CriterionKind
@@ -22,6 +26,19 @@ from lhuc_asr.training.task import Task
 
 
 def learn_tied_states(place: Workplace) -> Learnt:
+    """Train a network of tied states, from random weights or those of a finished model."""
+    return _go_on(place) if place.settings.criterion.start else _begin(place)
+
+
+def _go_on(place: Workplace) -> Learnt:
+    """Train the network of a finished model on; there is no GMM."""
+    start = finished_model(place, place.inputs.lexicon)
+    aligned = aligned_with(place, start)
+    learnt = train_on(place, start, _lesson_maker(place, aligned), keys=[aligned.key])
+    return replace(learnt, objective=_objective_maker(place, aligned))
+
+
+def _begin(place: Workplace) -> Learnt:
     """Align by a GMM, train the network; align with it and train another one as often as is asked for."""
     settings, lexicon = place.settings, place.inputs.lexicon
     aligned, speaker_gmm = align_by_gmm(place), None
@@ -42,12 +59,17 @@ def learn_tied_states(place: Workplace) -> Learnt:
         graph=lambda lm: build_graph(aligned.hmm, lexicon, lm, settings.graph),
         key=trained.key,
         scales=trained.scales,
-        objective=(lambda: _objective(place, aligned)) if settings.criterion.kind is CriterionKind.lfmmi else None,
+        objective=_objective_maker(place, aligned),
         speaker_gmm=speaker_gmm,
     )
 
 
 def _train(place: Workplace, aligned: AlignedSpeech, number: int = 0, *, previous: str = "") -> Trained:
+    task, keys = _lesson_maker(place, aligned), [aligned.key, previous]
+    return train_network(place, aligned.hmm.num_pdfs, task, keys=keys, name=f"network-{number}")
+
+
+def _lesson_maker(place: Workplace, aligned: AlignedSpeech) -> Callable[[AcousticNetwork], Task[Any]]:
     settings = place.settings
 
     def task(network: AcousticNetwork) -> Task[Any]:
@@ -60,7 +82,7 @@ def _train(place: Workplace, aligned: AlignedSpeech, number: int = 0, *, previou
             augment=augmentation(place),
         )
 
-    return train_network(place, aligned.hmm.num_pdfs, task, keys=[aligned.key, previous], name=f"network-{number}")
+    return task
 
 
 def lessons(place: Workplace, aligned: AlignedSpeech) -> Lessons:
@@ -75,6 +97,11 @@ def lessons(place: Workplace, aligned: AlignedSpeech) -> Lessons:
         training=[name for name in place.training_ids if name in carried],
         validation=[name for name in place.validation_ids if name in carried],
     )
+
+
+def _objective_maker(place: Workplace, aligned: AlignedSpeech) -> Callable[[], TrainedObjective] | None:
+    """Where adaptation must know more than the network."""
+    return (lambda: _objective(place, aligned)) if place.settings.criterion.kind is CriterionKind.lfmmi else None
 
 
 def _objective(place: Workplace, aligned: AlignedSpeech) -> TrainedObjective:

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from lhuc_asr.decoding.ctc_graph import build_ctc_graph, ctc_hmm, spelt
-from lhuc_asr.errors import AlignmentError, DataError
+from lhuc_asr.errors import AlignmentError, ConfigError, DataError
+from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lang.pieces import WordPieces
 from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.stages.learning import Learnt, augmentation, train_network
+from lhuc_asr.system.stages.starting import finished_model, key_of, train_on
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.training.ctc import (
     SPACE,
@@ -43,6 +46,10 @@ def learn_labels(place: Workplace) -> Learnt:
         return _task(place, encoded, network)
 
     keys = [place.data_key, place.words_key, list(labels.symbols)]
+    if place.settings.criterion.start:
+        start = finished_model(place, lexicon)
+        _require_labels(start, hmm)
+        return train_on(place, start, task, keys=[*keys, *key_of(start)])
     trained = train_network(place, hmm.num_pdfs, task, keys=keys)
     return Learnt(
         network=trained.network,
@@ -53,6 +60,16 @@ def learn_labels(place: Workplace) -> Learnt:
         key=trained.key,
         scales=trained.scales,
     )
+
+
+def _require_labels(start: AcousticSystem, hmm: HmmModel) -> None:
+    there, here = start.hmm.phones, hmm.phones
+    if there != here:
+        other = sorted({*there} ^ {*here})
+        raise ConfigError(
+            f"criterion.start '{start.directory}' writes other labels than this speech and criterion.ctc ask for: "
+            f"{len(there)} there, {len(here)} here, differing in {', '.join(map(repr, other[:3]))}"
+        )
 
 
 def _spelling(place: Workplace) -> tuple[CtcLabels, Lexicon]:

@@ -8,29 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import kaldifst
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.decoding.ctc_graph import is_ctc
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.lattice_store import read_lattices, write_lattices
-from lhuc_asr.decoding.wfst import DecodingConfig
-from lhuc_asr.errors import AlignmentError, ConfigError
+from lhuc_asr.errors import AlignmentError
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.hmm.alignment import AlignConfig, AlignmentSet, ForcedAligner
-from lhuc_asr.lang.arpa import read_arpa
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.progress import track
 from lhuc_asr.system.lattice_arcs import silence_states, state_lattice
-from lhuc_asr.system.model_directory import AcousticSystem, load_system
+from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.recognise import all_log_likes, decoder_of, recognise_all
-from lhuc_asr.system.settings import to_plain
 from lhuc_asr.system.stage import run_once
 from lhuc_asr.system.stages.aligning import note_alignments
-from lhuc_asr.system.stages.learning import Learnt, augmentation, train_network
+from lhuc_asr.system.stages.learning import Learnt, augmentation
+from lhuc_asr.system.stages.starting import finished_model, train_on
 from lhuc_asr.system.stages.workplace import Workplace
-from lhuc_asr.system.trained_objective import gives_scores, read_objective
 from lhuc_asr.training.sequence_data import SequenceData
 from lhuc_asr.training.smbr.objective import Smbr, SmbrConfig, SmbrTarget
 from lhuc_asr.training.smbr_criterion import SmbrCriterion
@@ -48,67 +43,14 @@ def learn_from_lattices(place: Workplace) -> Learnt:
     Source: Kingsbury 2009, ICASSP; Vesely et al. 2013, Interspeech, section 3: lattices and alignments of the model
     that cross-entropy gave, a few epochs at a small learning rate.
     """
-    start = load_system(Path(place.settings.criterion.start))
-    _require_same(place, start)
-    start = start.searching_with(_decoding(place, start))
+    start = finished_model(place, place.inputs.lexicon)
     references, references_key = _references(place, start)
     lattices_key = _make_lattices(place, start, references, key=references_key)
 
     def task(network: AcousticNetwork) -> Task[Any]:
         return _task(place, start, references, network)
 
-    trained = train_network(place, start.hmm.num_pdfs, task, keys=[lattices_key], begin=start.network)
-    return Learnt(
-        network=trained.network,
-        log_prior=start.log_prior,
-        hmm=start.hmm,
-        lexicon=start.lexicon,
-        graph=lambda lm: kaldifst.StdVectorFst.read(str(start.graph_path)),
-        key=trained.key,
-        scales=trained.scales,
-        lm=read_arpa(start.lm_path),
-        decoding=start.decoding,
-        objective=(lambda: read_objective(start)) if gives_scores(start) else None,
-    )
-
-
-def _decoding(place: Workplace, start: AcousticSystem) -> DecodingConfig:
-    """The search of the finished model, unless another one is asked for."""
-    asked = place.settings.decoding
-    return start.decoding if asked == DecodingConfig() else asked
-
-
-def _require_same(place: Workplace, start: AcousticSystem) -> None:
-    """Refuse a model that is not of the shape, the features and the words that were asked for.
-
-    Raises:
-        ConfigError: it is not; the text names the settings.
-    """
-    settings, inputs, where = place.settings, place.inputs, f"criterion.start '{start.directory}'"
-    if is_ctc(start.hmm):
-        raise ConfigError(f"{where} was trained by CTC; sMBR needs a model of tied states")
-    if start.wants_transforms:
-        raise ConfigError(
-            f"{where} was trained on transformed features (fmllr); sMBR goes on from features as they are"
-        )
-    pairs = {"model": (start.network.config, settings.model), "features": (start.features, settings.features)}
-    other = [told for name, pair in pairs.items() for told in _differences(name, *map(to_plain, pair))]
-    if other:
-        raise ConfigError(f"{where} is another model than was asked for: {'; '.join(other)}")
-    there, here = start.lexicon.pronunciations, inputs.lexicon.pronunciations
-    wrong = sorted(word for word in {*there, *here} if there.get(word) != here.get(word))
-    if wrong:
-        raise ConfigError(f"{where} has another lexicon: {len(wrong)} words differ, such as {wrong[0]!r}")
-    if inputs.sentences is not None or inputs.arpa is not None:
-        raise ConfigError(f"criterion=smbr keeps the language model of {where}: leave out --text and --arpa")
-
-
-def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted({*there, *here}):
-            yield from _differences(f"{name}.{key}", there.get(key), here.get(key))
-    elif there != here:
-        yield f"{name} is {there} there, {here} was asked for"
+    return train_on(place, start, task, keys=[lattices_key])
 
 
 @dataclass(frozen=True, eq=False)
