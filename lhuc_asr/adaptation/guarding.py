@@ -12,14 +12,13 @@ from torch import Tensor
 
 from lhuc_asr.adaptation.guard import GuardConfig, GuardReport, Trial, tried
 from lhuc_asr.adaptation.held_out import Verdict
-from lhuc_asr.adaptation.keys import Feats
 from lhuc_asr.adaptation.own_parameters import neutral
 from lhuc_asr.adaptation.parameter_sets import ParameterSet
-from lhuc_asr.adaptation.passes import Decoder, LogLikes, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.passes import LogLikes, SpeakerPass
 from lhuc_asr.adaptation.priors import Expectation
+from lhuc_asr.adaptation.recognition import Recognition
 from lhuc_asr.adaptation.updating import Updated
 from lhuc_asr.decoding.speed import SpeedMeter
-from lhuc_asr.system.model_directory import AcousticSystem
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +26,16 @@ class Guard:
     """Judges what speakers have learnt.
 
     Attributes:
-        system: the model.
-        decoder: the search.
+        recognition: of speakers.
         config: the limits.
-        feats: utterance id -> (T, F) normalised.
-        num_jobs: processes.
         meter: collects what it takes.
         expected: to which scales are drawn where they are weakened: the prior's mean or the speaker's start; the
             identity where there is neither.
         own: where the numbers act if they are not scales.
     """
 
-    system: AcousticSystem
-    decoder: Decoder
+    recognition: Recognition
     config: GuardConfig
-    feats: Feats
-    num_jobs: int
     meter: SpeedMeter
     expected: Expectation = field(default_factory=Expectation)
     own: ParameterSet | None = None
@@ -84,23 +77,14 @@ class Guard:
     def _trials(
         self, scales: Mapping[str, Updated], first: Mapping[str, SpeakerPass], strength: float
     ) -> Iterator[tuple[str, Trial]]:
-        adapters = {name: own.adapter(self.own) for name, own in scales.items()}
         entropies: dict[str, _Mean] = {name: _Mean() for name in scales}
-
-        def log_likes(speaker: str, utterance: str) -> LogLikes:
-            with adapters[speaker].attached(self.system.network):
-                found = self.system.log_likes(self.feats[utterance])
-            entropies[speaker].add(self._entropy(found))
-            return found
-
         tested = {name: own.tested for name, own in scales.items()}
-        passes = decode_speakers(
-            self.decoder,
+        passes = self.recognition(
             tested,
-            log_likes,
+            {name: own.adapter(self.own) for name, own in scales.items()},
             description="guard",
-            num_jobs=self.num_jobs,
             meter=self.meter,
+            on_log_likes=lambda speaker, found: entropies[speaker].add(self._entropy(found)),
         )
         for name, found in passes:
             yield (
@@ -119,13 +103,13 @@ class Guard:
         if speaker not in self._entropies:
             mean = _Mean()
             for utterance in utterances:
-                mean.add(self._entropy(self.system.log_likes(self.feats[utterance])))
+                mean.add(self._entropy(self.recognition.log_likes(utterance)))
             self._entropies[speaker] = mean.value
         return self._entropies[speaker]
 
     def _entropy(self, log_likes_TV: LogLikes) -> NDArray[np.float64]:
         """(T,) entropy of the network's posteriors, in nats."""
-        log_probs_TV = torch.log_softmax(torch.from_numpy(log_likes_TV) + self.system.log_prior, dim=1)
+        log_probs_TV = torch.log_softmax(torch.from_numpy(log_likes_TV) + self.recognition.system.log_prior, dim=1)
         entropy_T: NDArray[np.float64] = -(log_probs_TV.exp() * log_probs_TV).sum(dim=1).double().numpy()
         return entropy_T
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
 from lhuc_asr.adaptation.guarding import Guard
 from lhuc_asr.adaptation.keys import AdaptationSettings
-from lhuc_asr.adaptation.parameter_sets import ParameterSet
-from lhuc_asr.adaptation.passes import Decoder, SpeakerPass
-from lhuc_asr.adaptation.priors import Expectation
+from lhuc_asr.adaptation.passes import SpeakerPass
 from lhuc_asr.adaptation.rounds import Rounds
-from lhuc_asr.adaptation.speaker_store import SpeakerStore, SpeakerWork
+from lhuc_asr.adaptation.run import AdaptationRun
+from lhuc_asr.adaptation.speaker_store import SpeakerWork
 from lhuc_asr.adaptation.supervision import SpeakerTargets, require_speech
-from lhuc_asr.adaptation.target_source import TargetSource
 from lhuc_asr.adaptation.updating import Updated, update_speakers
-from lhuc_asr.decoding.speed import SpeedMeter
 from lhuc_asr.errors import SpeakerError
-from lhuc_asr.lhuc.sites import Site
-from lhuc_asr.system.model_directory import AcousticSystem
 
 Outcomes = Iterator[tuple[str, Updated | str]]
 """Speakers, and what was learnt or why nothing was."""
@@ -38,30 +32,10 @@ class Learning:
     """Learns about many speakers side by side.
 
     Attributes:
-        system: the model.
-        sites: what is scaled.
-        settings: of the adaptation.
-        source: makes targets.
-        search: recognises again, for rounds and for the guard.
-        store: where the passes of rounds lie.
-        meter: gives what collects the time of a stage.
-        num_jobs: processes.
-        expected: of the speakers, before anything is learnt.
-        criterion: what judges the outputs.
-        own: what is learnt in place of scales.
+        run: model, settings, and all that is at hand.
     """
 
-    system: AcousticSystem
-    sites: Sequence[Site]
-    settings: AdaptationSettings
-    source: TargetSource
-    search: Decoder
-    store: SpeakerStore
-    meter: Callable[[str], SpeedMeter]
-    num_jobs: int
-    expected: Expectation = field(default_factory=Expectation)
-    criterion: AdaptCriterion = field(default_factory=AdaptCriterion)
-    own: ParameterSet | None = None
+    run: AdaptationRun
 
     def __call__(
         self, speakers: Mapping[str, SpeakerWork], first: Mapping[str, SpeakerPass]
@@ -73,9 +47,9 @@ class Learning:
             first: name -> first pass.
         """
         plans = [speaker.plan for speaker in speakers.values()]
-        least, shift = self.settings.adapt.min_seconds, self.system.output_shift_ms
+        least, shift = self._settings.adapt.min_seconds, self.run.ground.system.output_shift_ms
         targets: dict[str, SpeakerTargets] = {}
-        for name, found in self.source.of_speakers(plans, first, self.store.first_passes):
+        for name, found in self.run.source.of_speakers(plans, first, self.run.store.first_passes):
             try:
                 if isinstance(found, SpeakerError):
                     raise found
@@ -86,23 +60,27 @@ class Learning:
         for name, outcome in self._guarded(self._in_rounds(speakers, targets, first), first):
             yield name, outcome if isinstance(outcome, str) else LearntSpeaker(outcome, targets[name])
 
+    @property
+    def _settings(self) -> AdaptationSettings:
+        return self.run.ground.settings
+
     def _learn(self, targets: Mapping[str, SpeakerTargets]) -> Outcomes:
         if not targets:
             return
-        meter = self.meter("update")
+        meter, ground, recognition = self.run.meter("update"), self.run.ground, self.run.recognition
         updates = update_speakers(
-            self.system.network,
-            self.sites,
+            ground.system.network,
+            ground.sites,
             targets,
-            self.source.feats,
-            settings=self.settings,
-            num_jobs=self.num_jobs,
-            expected=self.expected,
-            criterion=self.criterion,
+            recognition.feats,
+            settings=ground.settings,
+            num_jobs=recognition.num_jobs,
+            expected=self.run.expected,
+            criterion=ground.criterion,
         )
         for name, outcome in updates:
             if isinstance(outcome, Updated):
-                num_frames, shift = targets[name].num_frames, self.system.output_shift_ms
+                num_frames, shift = targets[name].num_frames, ground.system.output_shift_ms
                 meter.add(num_frames=num_frames, cpu=outcome.cpu, frame_shift_ms=shift)
             yield name, outcome
 
@@ -113,7 +91,7 @@ class Learning:
         first: Mapping[str, SpeakerPass],
     ) -> Outcomes:
         """What is learnt, in as many rounds as the settings ask for; ``targets`` become those of the last good one."""
-        if self.settings.protocol.num_rounds == 1:
+        if self._settings.protocol.num_rounds == 1:
             yield from self._learn(targets)
             return
         learnt: dict[str, Updated] = {}
@@ -121,36 +99,28 @@ class Learning:
         if not learnt:
             return
         rounds = Rounds(
-            self.source,
-            self.search,
+            self.run.source,
+            self.run.recognition,
             self._learn,
-            self.store.round_passes,
+            self.run.store.round_passes,
             {name: speaker.keys.update for name, speaker in speakers.items()},
-            self.settings.protocol.num_rounds,
-            self.meter("rounds"),
-            self.own,
+            self._settings.protocol.num_rounds,
+            self.run.meter("rounds"),
+            self.run.ground.own,
         )
         yield from rounds(learnt, first, {name: speaker.plan for name, speaker in speakers.items()}, targets)
 
     def _guarded(self, outcomes: Outcomes, first: Mapping[str, SpeakerPass]) -> Outcomes:
         """What was learnt, as far as the guard lets it pass; where there is no guard, as it is."""
-        if not self.settings.guard.enabled:
+        if not self._settings.guard.enabled:
             yield from outcomes
             return
         learnt: dict[str, Updated] = {}
         yield from _set_aside(outcomes, learnt)
         if not learnt:
             return
-        guard = Guard(
-            self.system,
-            self.search,
-            self.settings.guard,
-            self.source.feats,
-            self.num_jobs,
-            self.meter("guard"),
-            self.expected,
-            self.own,
-        )
+        run, meter = self.run, self.run.meter("guard")
+        guard = Guard(run.recognition, self._settings.guard, meter, run.expected, run.ground.own)
         yield from guard(learnt, first)
 
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from lhuc_asr.adaptation.agreement import share_changed
 from lhuc_asr.adaptation.held_out import Verdict
 from lhuc_asr.adaptation.parameter_sets import ParameterSet
-from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.passes import PassStore, SpeakerPass
 from lhuc_asr.adaptation.protocol import SpeakerPlan
+from lhuc_asr.adaptation.recognition import Recognition
 from lhuc_asr.adaptation.supervision import SpeakerTargets
 from lhuc_asr.adaptation.target_source import TargetSource
 from lhuc_asr.adaptation.update import Round, UpdateReport
@@ -34,8 +35,8 @@ class Rounds:
     """The rounds after the first, of many speakers side by side.
 
     Attributes:
-        source: makes targets, and knows the model.
-        decoder: the search.
+        source: makes targets.
+        recognition: of speakers.
         learn: learns from targets.
         store: of a round's number, where its passes lie.
         keys: speaker -> what a pass of a round depends on, but for the round.
@@ -45,7 +46,7 @@ class Rounds:
     """
 
     source: TargetSource
-    decoder: Decoder
+    recognition: Recognition
     learn: Learn
     store: Callable[[int], PassStore]
     keys: Mapping[str, str]
@@ -96,35 +97,15 @@ class Rounds:
         self, number: int, scales: Mapping[str, Updated], plans: Mapping[str, SpeakerPlan]
     ) -> dict[str, SpeakerPass]:
         """What each speaker's scales recognise; read where an earlier run was broken off."""
-        store, lattices = self.store(number), self.source.config.keeps_lattices
-        keys = {name: f"{self.keys[name]}/{number}" for name in scales}
-        stored = {name: store.get(name, keys[name], with_lattices=lattices) for name in scales}
-        found = {name: known for name, known in stored.items() if known is not None}
-        wanted = {name: plans[name].adaptation for name in scales if name not in found}
-        if wanted:
-            passes = decode_speakers(
-                self.decoder,
-                wanted,
-                self._log_likes(scales),
-                description=f"round {number}",
-                num_jobs=self.source.num_jobs,
-                meter=self.meter,
-                keep_lattices=lattices,
-            )
-            for name, result in passes:
-                store.put(name, keys[name], result)
-                found[name] = replace(result, lattices=None)  # they lie on disk; memory would not hold everybody's
-        return found
-
-    def _log_likes(self, scales: Mapping[str, Updated]) -> Callable[[str, str], LogLikes]:
-        system, feats = self.source.system, self.source.feats
-        adapters = {name: own.adapter(self.own) for name, own in scales.items()}
-
-        def log_likes(speaker: str, utterance: str) -> LogLikes:
-            with adapters[speaker].attached(system.network):
-                return system.log_likes(feats[utterance])
-
-        return log_likes
+        return self.recognition.stored(
+            self.store(number),
+            {name: f"{self.keys[name]}/{number}" for name in scales},
+            {name: plans[name].adaptation for name in scales},
+            {name: own.adapter(self.own) for name, own in scales.items()},
+            description=f"round {number}",
+            meter=lambda: self.meter,
+            keep_lattices=self.source.config.keeps_lattices,
+        )
 
     def _targets(
         self, number: int, plans: Sequence[SpeakerPlan], passes: Mapping[str, SpeakerPass]

@@ -23,6 +23,7 @@ from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_sta
 from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters, load_parameters, save_parameters
 from lhuc_asr.adaptation.updating import Updated, report_of
 from lhuc_asr.errors import ProfileError
+from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.profiles.format import load_profile, profile_path, remove_profile, save_profile
 from lhuc_asr.units import Milliseconds
 
@@ -31,15 +32,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpeakerWork:
-    """One speaker's work: what it is about, and the keys by which finished parts are known."""
+    """One speaker's work.
+
+    Attributes:
+        plan: what it is about.
+        keys: by which finished parts are known.
+        start: scales that are known before anything is recognised.
+    """
 
     plan: SpeakerPlan
     keys: SpeakerKeys
+    start: LhucAdapter | None = None
 
     @property
     def name(self) -> str:
         """Who."""
         return self.plan.speaker
+
+    def failure(self, reason: str, first: SpeakerPass) -> SpeakerFailure:
+        """The speaker could be recognised, but not adapted to."""
+        words = first.of(self.plan.evaluation)
+        return SpeakerFailure(speaker=self.name, reason=reason, plan=self.plan, first_pass=words)
 
 
 @dataclass(frozen=True)

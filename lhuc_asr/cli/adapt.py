@@ -89,7 +89,7 @@ def _starts(
 
     def start(plan: SpeakerPlan) -> LhucAdapter:
         utterances = (speech.feats.raw[name] for name in plan.adaptation)
-        return conditioner.start(network, session.sites, amplitude, utterances)
+        return conditioner.start(network, session.ground.sites, amplitude, utterances)
 
     return start
 
@@ -102,15 +102,16 @@ def _print_settings(config: Config, session: AdaptationSession) -> None:
         f"lr {config.adapt.lr:g}, {config.adapt.num_epochs} epochs",
         flush=True,
     )
-    if config.adapt.needs_calibration and session.calibration is None:
+    if config.adapt.needs_calibration and session.ground.calibration is None:
         print("confidences are word posteriors, not calibrated: lhuc-decode --calibrate fits a calibration", flush=True)
 
 
 def _learnt(config: Config, session: AdaptationSession) -> str:
     """What is learnt of a speaker, and how much of it there is."""
-    if session.own is None:
-        return f"{config.lhuc.amplitude.name} scales of {session.num_parameters} units in {len(session.sites)} layers"
-    return f"{session.num_parameters} parameters of kind {config.adapt.parameters.name}"
+    ground = session.ground
+    if ground.own is None:
+        return f"{config.lhuc.amplitude.name} scales of {ground.num_parameters} units in {len(ground.sites)} layers"
+    return f"{ground.num_parameters} parameters of kind {config.adapt.parameters.name}"
 
 
 class _Report:
@@ -257,7 +258,7 @@ class _Report:
             "scored_utterances": {result.speaker: list(result.plan.evaluation) for result in self.results},
             "adaptation_seconds": {result.speaker: result.seconds for result in self.results},
             "update_seconds": {result.speaker: result.update.seconds for result in self.results},
-            "num_parameters": self.session.num_parameters,
+            "num_parameters": self.session.ground.num_parameters,
             "silence": self._silence(),
             "speed": {stage: speed.real_time_factor for stage, speed in self.session.speed.items()},
             "peak_memory_gb": round(peak_memory_gb(), 2),

@@ -87,7 +87,7 @@ def test_no_utterance_sees_itself_or_a_later_one(system: Any, tmp_path: Path) ->
 def adaptation(system: Any, feats: Any, **changes: Any) -> OnlineAdaptation:  # noqa: F811
     of = online(system, Path("unused"), **changes)
     make = TargetMaker(system, of.settings.adapt, feats)
-    return OnlineAdaptation(system, of.sites, of.settings, Peaks(system.hmm), make, feats)
+    return OnlineAdaptation(system, of.ground.sites, of.settings, Peaks(system.hmm), make, feats)
 
 
 def test_forgetting_draws_back_before_learning_and_all_of_it_is_a_new_beginning(system: Any) -> None:  # noqa: F811

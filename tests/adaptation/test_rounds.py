@@ -73,7 +73,7 @@ def test_the_second_round_learns_from_what_the_first_recognises(system: Any, tmp
     heard = once.second_pass
     targets = TargetMaker(system, LEARNING, feats)(once.plan, SpeakerPass(heard), {})
     ((_, by_hand),) = update_speakers(
-        system.network, again.sites, {"a": targets}, feats, settings=again.settings, num_jobs=1
+        system.network, again.ground.sites, {"a": targets}, feats, settings=again.settings, num_jobs=1
     )
     assert not isinstance(by_hand, str)
     for name, r in scales(twice).items():
