@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import UsageError
+from lhuc_asr.cli._scored_texts import System
 
 if TYPE_CHECKING:
     from lhuc_asr.decoding.hypothesis import Hypothesis
@@ -29,37 +30,36 @@ def add_combining(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def combined(
-    args: argparse.Namespace, texts: Mapping[str, Mapping[str, str]], hypotheses: Mapping[str, Mapping[str, Hypothesis]]
-) -> dict[str, str]:
-    """Utterance id -> words of all systems together, written to ``OUT/NAME/text``.
-
-    Args:
-        args: with ``combine``, ``nothing`` and ``out``.
-        texts: system -> utterance id -> words.
-        hypotheses: system -> utterance id -> the same with confidences, where there are any.
+def with_combined(args: argparse.Namespace, systems: Mapping[str, System]) -> dict[str, System]:
+    """The systems, and one more if ``--combine`` names it: what they say together, also written to ``OUT/NAME/text``.
 
     Raises:
-        UsageError: there is one system only, or the name is taken.
+        UsageError: there is one system only, the name is taken, or ``--nothing`` is given without a name.
     """
-    from lhuc_asr.decoding.rover import RoverConfig, rover
     from lhuc_asr.files import escape_id, write_text
 
-    if len(texts) < 2 or args.combine in texts:
+    if not args.combine:
+        if args.nothing is not None:
+            raise UsageError("--nothing is for --combine: give that as well")
+        return dict(systems)
+    if len(systems) < 2 or args.combine in systems:
         raise UsageError(f"--combine {args.combine!r} needs two systems or more (--hyp), and a name of its own")
-    config = RoverConfig() if args.nothing is None else RoverConfig(nothing=args.nothing)
-    ids = sorted({utterance for own in texts.values() for utterance in own})
-    found = {
-        utterance: " ".join(
-            rover(
-                [_heard(own.get(utterance, ""), hypotheses[name].get(utterance)) for name, own in texts.items()], config
-            ).words
-        )
-        for utterance in ids
-    }
+    found = _combined(systems, args.nothing)
     path: Path = args.out / escape_id(args.combine) / "text"
     write_text(path, "".join(f"{utterance} {text}".rstrip() + "\n" for utterance, text in found.items()))
-    print(f"words of {' and '.join(texts)} together: {path}")
+    print(f"words of {' and '.join(systems)} together: {path}")
+    return {**systems, args.combine: System(found)}
+
+
+def _combined(systems: Mapping[str, System], nothing: float | None) -> dict[str, str]:
+    """Utterance id -> words of all systems together."""
+    from lhuc_asr.decoding.rover import RoverConfig, rover
+
+    config = RoverConfig() if nothing is None else RoverConfig(nothing=nothing)
+    found = {}
+    for utterance in sorted({utterance for own in systems.values() for utterance in own.texts}):
+        heard = [_heard(own.texts.get(utterance, ""), own.hypotheses.get(utterance)) for own in systems.values()]
+        found[utterance] = " ".join(rover(heard, config).words)
     return found
 
 

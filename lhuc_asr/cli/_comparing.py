@@ -2,8 +2,47 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from lhuc_asr.cli._common import UsageError
+
+_FOREIGN = (
+    "hyp",
+    "groups",
+    "profiles",
+    "verdicts",
+    "curve",
+    "combine",
+    "nothing",
+    "alignments",
+    "cer",
+    "normalise",
+    "common",
+)
+
+
+def add_comparing(parser: argparse.ArgumentParser) -> None:
+    """Add ``--compare``."""
+    parser.add_argument(
+        "--compare",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        help="instead of --hyp: runs of lhuc-adapt from the same first pass, named ARM or ARM@AMOUNT; a table with "
+        "p-values adjusted by Holm's method, and pictures by seconds of speech and by speaker",
+    )
+
+
+def refuse_foreign(args: argparse.Namespace) -> None:
+    """No flag beside ``--compare`` may ask for something else.
+
+    Raises:
+        UsageError: one does.
+    """
+    if foreign := [name for name in _FOREIGN if getattr(args, name)]:
+        raise UsageError(f"--compare takes --ref, --utt2spk and --out, but not --{foreign[0]}")
 
 
 def compare_runs(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.edit import ErrorCounts
 from lhuc_asr.scoring.table import table
-from lhuc_asr.scoring.wer import Score
+from lhuc_asr.scoring.wer import Score, Unit
 
 _SHOWN = 5
 
@@ -39,11 +39,14 @@ def group_errors(score: Score, group_of: Mapping[str, str]) -> dict[str, ErrorCo
     return dict(sorted(totals.items()))
 
 
-def group_table(scores: Mapping[str, Score], group_of: Mapping[str, str]) -> str:
-    """Error rates of every group, one line for each system, with the words of each group in the title."""
-    errors = {name: group_errors(score, group_of) for name, score in scores.items()}
+def group_table(errors: Mapping[str, Mapping[str, ErrorCounts]], unit: Unit) -> str:
+    """Error rates of every group, one line for each system, with the words of each group in the title.
+
+    Args:
+        errors: system -> `group_errors`.
+        unit: what was counted.
+    """
     first = next(iter(errors.values()))
-    unit = next(iter(scores.values())).unit
     title = (unit.value, *(f"{group} ({counts.num_words} {unit.name}s)" for group, counts in first.items()))
     rows = [(name, *(f"{counts.wer:.2f}" for counts in found.values())) for name, found in errors.items()]
     return table([title, *rows])
