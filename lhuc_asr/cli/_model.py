@@ -11,7 +11,9 @@ from lhuc_asr.cli._common import start_runtime
 
 if TYPE_CHECKING:
     from lhuc_asr.conditioning.conditioner import Conditioner
+    from lhuc_asr.conditioning.settings import ConditionConfig
     from lhuc_asr.config.schema import Config
+    from lhuc_asr.data.manifest import Manifest
     from lhuc_asr.system.model_directory import AcousticSystem
 
 
@@ -52,17 +54,33 @@ def load_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSyste
     return system, config
 
 
-def conditioner_of(directory: Path | None, system: AcousticSystem) -> Conditioner | None:
-    """The gate in a directory of lhuc-condition, if one was given.
+def conditioner_of(
+    directory: Path | None, system: AcousticSystem, config: ConditionConfig, data: Path
+) -> Conditioner | None:
+    """The gate in a directory of lhuc-condition, if one was given, with what is known of the people of some data.
 
     Raises:
         ModelError: a file of it is missing or altered, or it was trained for another model.
+        ConfigError: it listens to a file of vectors and none is named, or the other way round.
+        DataError: that file or a table of the data is missing or wrong.
     """
     from lhuc_asr.conditioning.conditioner import load_conditioner
+    from lhuc_asr.conditioning.sources import known_of
 
     if directory is None:
         return None
-    return load_conditioner(directory, system.features, fingerprint=system.fingerprint)
+    conditioner = load_conditioner(directory, system.features, fingerprint=system.fingerprint)
+    return conditioner.knowing(known_of(conditioner.describe.known, config, data))
+
+
+def tell_unknown(conditioner: Conditioner | None, manifest: Manifest) -> None:
+    """Print of how many speakers a gate does not know what it goes by."""
+    from lhuc_asr.conditioning.people import Who, told_unknown
+
+    if conditioner is not None:
+        people = [Who(utterance.id, utterance.speaker) for utterance in manifest]
+        for line in told_unknown(conditioner.describe.known, people):
+            print(line, flush=True)
 
 
 def settings_of(system: AcousticSystem) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
 from lhuc_asr.cli._common import OK, SOME_FAILED, UsageError, add_overrides, command_parser, main_guard, parse_arguments
-from lhuc_asr.cli._model import conditioner_of, open_model
+from lhuc_asr.cli._model import conditioner_of, open_model, tell_unknown
 from lhuc_asr.cli._speech import chosen_speech, transforms_sha256, usable_speech
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         first_pass_directory=args.first_pass,
         num_jobs=config.runtime.jobs,
     )
-    conditioner = conditioner_of(args.conditioned, system)
+    conditioner = conditioner_of(args.conditioned, system, config.condition, args.data)
     _check_start(args, config)
     _print_settings(config, session)
     speech = usable_speech(args, manifest, system, config)
+    tell_unknown(conditioner, speech.manifest)
     if conditioner is not None:
         session.start_of = _starts(conditioner, session, speech)
     return _Report(args, manifest, session).run(speech)
@@ -85,11 +86,14 @@ def _starts(
     conditioner: Conditioner, session: AdaptationSession, speech: UsableSpeech
 ) -> Callable[[SpeakerPlan], LhucAdapter]:
     """Gives every speaker the scales that the speech to adapt to predicts."""
+    from lhuc_asr.conditioning.people import Who
+
     network, amplitude = session.system.network, session.settings.lhuc.amplitude
 
     def start(plan: SpeakerPlan) -> LhucAdapter:
         utterances = (speech.feats.raw[name] for name in plan.adaptation)
-        return conditioner.start(network, session.ground.sites, amplitude, utterances)
+        people = [Who(name, plan.speaker) for name in plan.adaptation]
+        return conditioner.start(network, session.ground.sites, amplitude, utterances, people)
 
     return start
 

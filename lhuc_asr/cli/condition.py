@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest=load_manifest(args.data, allow_commands=args.allow_commands),
         config=config.condition,
         directory=args.out,
+        data=args.data,
         lhuc=config.lhuc,
         perturbation=config.perturbation,
         valid_fraction=config.build.valid_fraction,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._lattices import LatticeUse, add_lattice_flags, fit_calibration, lattice_use
-from lhuc_asr.cli._model import conditioner_of, open_model
+from lhuc_asr.cli._model import conditioner_of, open_model, tell_unknown
 from lhuc_asr.cli._speech import (
     add_speech,
     add_transforms,
@@ -69,11 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = chosen_speech(args, all_by_default=True)
     _check_transcripts(args, manifest)
     known = _profiles(args, system, manifest.speakers)
-    conditioner = conditioner_of(args.conditioned, system)
+    conditioner = conditioner_of(args.conditioned, system, config.condition, args.data)
     use = lattice_use(args, system)
     (args.out / _PAGE).unlink(missing_ok=True)
     speech = usable_speech(args, manifest, system, config)
     refuse_unusable(args, speech)
+    tell_unknown(conditioner, speech.manifest)
     adapted = _adapted(system, known, conditioner, speech, config)
     found = _recognise(args, system, adapted, speech, use, config)
     hypotheses = fit_calibration(use, system, speech, found).hypotheses if args.calibrate else found.hypotheses
@@ -159,7 +160,11 @@ def _heard(conditioner: Conditioner | None, config: Config) -> dict[str, Any]:
     """Which gate was used, and how."""
     if conditioner is None:
         return {}
-    return {"conditioned": {"gate": conditioner.sha256, "hearing": config.condition.hearing.name}}
+    from lhuc_asr.files import sha256
+
+    path = config.condition.vectors_from
+    vectors = {} if path is None else {"vectors": sha256(Path(path))}
+    return {"conditioned": {"gate": conditioner.sha256, "hearing": config.condition.hearing.name, **vectors}}
 
 
 def _report(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lhuc_asr.conditioning.description import Listen, VoiceDescriber
+from lhuc_asr.conditioning.attributes import Attribute, Attributes
+from lhuc_asr.conditioning.description import VoiceDescriber
+from lhuc_asr.conditioning.people import KnownVectors, Nobody, Who
 from lhuc_asr.conditioning.projection import Projection
-from lhuc_asr.conditioning.settings import ConditionConfig
-from lhuc_asr.conditioning.statistics import VoiceStatistics
+from lhuc_asr.conditioning.settings import ConditionConfig, VectorKind
+from lhuc_asr.conditioning.sources import known_kinds, listeners_of
+from lhuc_asr.conditioning.table import LearntRows
 from lhuc_asr.errors import ModelError, SiteError
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.files import sha256
@@ -71,11 +74,23 @@ class Conditioner:
         return hashlib.sha256(f"{settings}\n{numbers}".encode()).hexdigest()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Ready for a file."""
+        """Ready for a file; what is known of the people of some data is not the gate's."""
         tensors = {f"gate/{name}": weight for name, weight in self.gate.state_dict().items()}
         for kind, projection in self.describe.projections.items():
             tensors |= {f"projection/{kind}/{name}": tensor for name, tensor in projection.tensors().items()}
+        if isinstance(rows := self.describe.known.get(VectorKind.table.name), LearntRows):
+            tensors["table/rows"] = rows.tensor()
         return tensors
+
+    def learnt_ids(self) -> dict[str, Any]:
+        """What of the vectors is text, ready for JSON: whose rows a table has, and what can be written down."""
+        known = self.describe.known.values()
+        rows = next((vectors for vectors in known if isinstance(vectors, LearntRows)), None)
+        written = next((vectors for vectors in known if isinstance(vectors, Attributes)), None)
+        return {
+            **({"speakers": list(rows.rows)} if rows else {}),
+            **({"attributes": [to_plain(one) for one in written.attributes]} if written else {}),
+        }
 
     @torch.no_grad()
     def scales(self, z: NDArray[np.float32]) -> dict[str, Tensor]:
@@ -83,8 +98,21 @@ class Conditioner:
         scales: dict[str, Tensor] = self.gate(torch.from_numpy(np.ascontiguousarray(z, np.float32)))
         return scales
 
+    def knowing(self, known: Mapping[str, KnownVectors]) -> Conditioner:
+        """The same for the people of some data, of whom vectors are known.
+
+        Raises:
+            DataError: the vectors have another dimension than those that the gate learnt from.
+        """
+        return replace(self, describe=self.describe.knowing(known))
+
     def start(
-        self, model: nn.Module, sites: Sequence[Site], amplitude: Amplitude, raw: Iterable[NDArray[np.float32]]
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        amplitude: Amplitude,
+        raw: Iterable[NDArray[np.float32]],
+        people: Sequence[Who] = (),
     ) -> LhucAdapter:
         """The scales that all of a speaker's speech together predicts, as parameters from which a speaker can go on.
 
@@ -93,11 +121,12 @@ class Conditioner:
             sites: what will be learnt; at least all that is predicted.
             amplitude: how parameters become factors there.
             raw: the speaker's utterances, (T, F) each, before normalisation.
+            people: which utterances of whom these are.
 
         Raises:
             SiteError: a layer whose scales are predicted shall not be scaled.
         """
-        scales = self.scales(self.describe(np.concatenate(list(raw)))[None])
+        scales = self.scales(self.describe(np.concatenate(list(raw)), people)[None])
         adapter = LhucAdapter.identity(model, sites, amplitude)
         if lost := [name for name in scales if name not in adapter.r]:
             raise SiteError(
@@ -138,6 +167,7 @@ def save_conditioner(conditioner: Conditioner, directory: Path) -> None:
         "base_fingerprint": conditioner.base_fingerprint,
         "sites": [[site.name, list(site.units), site.layout.letters, site.shared] for site in conditioner.sites],
         "settings": to_plain(conditioner.config),
+        **conditioner.learnt_ids(),
         "report": dict(conditioner.report),
         "files": {TENSORS: sha256(directory / TENSORS)},
     }
@@ -171,19 +201,39 @@ def load_conditioner(directory: Path, features: FeatureConfig, *, fingerprint: s
     config = from_plain(ConditionConfig, page["settings"], source=str(path))
     sites = tuple(Site(name, tuple(units), Layout(letters), shared) for name, units, letters, shared in page["sites"])
     tensors = load_tensors(directory / TENSORS)
-    projections = {
-        kind.name: Projection.from_tensors(_below(tensors, f"projection/{kind.name}/")) for kind in config.vectors
-    }
-    describe = VoiceDescriber(listeners_of(config, features), projections, shrink_frames(config, features))
+    describe = _describer(config, features, tensors, page)
     gate = Gate.for_sites(sites, describe.parts, config.gate)
     load_weights(gate, _below(tensors, "gate/"), source=str(directory / TENSORS))
     gate.requires_grad_(False).eval()
     return Conditioner(fingerprint, sites, describe, gate, config, page["report"])
 
 
-def listeners_of(config: ConditionConfig, features: FeatureConfig) -> dict[str, Listen]:
-    """Kind -> what makes vectors of that kind."""
-    return {kind.name: VoiceStatistics(config.statistics, features) for kind in config.vectors}
+def _describer(
+    config: ConditionConfig, features: FeatureConfig, tensors: Mapping[str, Tensor], page: Mapping[str, Any]
+) -> VoiceDescriber:
+    """What `learn_describer` learnt; of files and attributes it knows nobody yet."""
+    listeners = listeners_of(config, features)
+    kinds = [kind.name for kind in config.vectors]
+    projections = {kind: Projection.from_tensors(_below(tensors, f"projection/{kind}/")) for kind in kinds}
+    described = VoiceDescriber(
+        listeners, {kind: projections[kind] for kind in listeners}, shrink_frames(config, features)
+    )
+    for kind in known_kinds(config):
+        projection = projections[kind.name]
+        described = described.with_known(kind.name, _known(kind, projection, tensors, page), projection)
+    return described
+
+
+def _known(
+    kind: VectorKind, projection: Projection, tensors: Mapping[str, Tensor], page: Mapping[str, Any]
+) -> KnownVectors:
+    if kind is VectorKind.table:
+        rows = tensors["table/rows"].numpy()
+        return LearntRows(dict(zip(page["speakers"], rows, strict=True)), rows.shape[1])
+    if kind is VectorKind.attributes:
+        written = tuple(from_plain(Attribute, one, source=PAGE) for one in page["attributes"])
+        return Attributes(written, {one.table: {} for one in written})
+    return Nobody(len(projection.mean))
 
 
 def shrink_frames(config: ConditionConfig, features: FeatureConfig) -> float:

@@ -5,7 +5,7 @@ Shape suffixes: T frames, F features, K numbers of z.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 
 from lhuc_asr.conditioning.conditioner import Conditioner
 from lhuc_asr.conditioning.description import VoiceDescriber
+from lhuc_asr.conditioning.people import Who
 from lhuc_asr.conditioning.settings import ConditionConfig, Hearing
 from lhuc_asr.units import Milliseconds
 
@@ -51,19 +52,22 @@ class RunningDescription:
         self._heard = heard[-self._max_frames :]
         self.num_frames += len(raw_TF)
 
-    def z(self) -> NDArray[np.float32]:
-        """(K,) of what is remembered; the average voice as long as nothing was heard."""
+    def z(self, people: Sequence[Who] = ()) -> NDArray[np.float32]:
+        """(K,) of what is remembered, and known of who speaks; the average voice as long as nothing was heard."""
         if self._heard is None or not len(self._heard):
-            return np.zeros(sum(self._describe.parts.values()), np.float32)
-        return self._describe(self._heard, num_frames=self.num_frames)
+            return self._describe.unheard(people)
+        return self._describe(self._heard, people, num_frames=self.num_frames)
 
 
-def causal_z(describe: VoiceDescriber, raw_TF: Matrix, *, every: int, max_frames: int) -> NDArray[np.float32]:
+def causal_z(
+    describe: VoiceDescriber, raw_TF: Matrix, people: Sequence[Who] = (), *, every: int, max_frames: int
+) -> NDArray[np.float32]:
     """(T, K) z of every frame, from frames before it alone.
 
     Args:
         describe: from sound to z.
         raw_TF: (T, F) an utterance, before normalisation.
+        people: whose it is.
         every: z is made anew after so many frames.
         max_frames: no more than the last so many are remembered.
     """
@@ -71,7 +75,7 @@ def causal_z(describe: VoiceDescriber, raw_TF: Matrix, *, every: int, max_frames
     rows = []
     for start in range(0, len(raw_TF), every):
         piece = raw_TF[start : start + every]
-        rows.append(np.repeat(running.z()[None], len(piece), axis=0))
+        rows.append(np.repeat(running.z(people)[None], len(piece), axis=0))
         running.hear(piece)
     return np.concatenate(rows)
 
@@ -105,16 +109,17 @@ class HearingRecogniser:
     def z(self, utterance: str) -> NDArray[np.float32]:
         """(1, K) of an utterance, or with ``causal`` (1, T, K) of its frames."""
         raw_TF, describe = self.raw[utterance], self.conditioner.describe
+        people = [Who(utterance, self.speaker_of[utterance])]
         if self.config.hearing is Hearing.utterance:
-            return describe(raw_TF)[None]
+            return describe(raw_TF, people)[None]
         if self.config.hearing is Hearing.causal:
             every = self._frames(self.config.update_seconds)
-            return causal_z(describe, raw_TF, every=every, max_frames=self._memory)[None]
+            return causal_z(describe, raw_TF, people, every=every, max_frames=self._memory)[None]
         running = self._sessions.setdefault(
             self.speaker_of[utterance], RunningDescription(describe, max_frames=self._memory)
         )
         running.hear(raw_TF)
-        return running.z()[None]
+        return running.z(people)[None]
 
     @property
     def _memory(self) -> int:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,19 @@ import kaldifst
 import torch
 
 from lhuc_asr.conditioning.alignments import aligned_speech
-from lhuc_asr.conditioning.conditioner import Conditioner, listeners_of, save_conditioner, shrink_frames
+from lhuc_asr.conditioning.conditioner import Conditioner, save_conditioner, shrink_frames
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
 from lhuc_asr.conditioning.network import ConditionedNetwork, row_sites
-from lhuc_asr.conditioning.settings import ConditionConfig
-from lhuc_asr.conditioning.voice_task import HeardFrames, VoiceTask
+from lhuc_asr.conditioning.people import Nobody, Who, told_unknown
+from lhuc_asr.conditioning.projection import Projection
+from lhuc_asr.conditioning.report import GateReport, HearingScores
+from lhuc_asr.conditioning.settings import ConditionConfig, VectorKind
+from lhuc_asr.conditioning.sources import learn_known, listeners_of, require_file_or_none
+from lhuc_asr.conditioning.table import SpeakerTable, nobodys
+from lhuc_asr.conditioning.voice_task import HeardFrames, Hearer, VoiceTask
 from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.data.manifest import Manifest
-from lhuc_asr.data.splits import hold_out_speakers
+from lhuc_asr.data.splits import HeldOut, hold_out_speakers, hold_out_utterances
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.lang.arpa import read_arpa
@@ -38,54 +42,12 @@ from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, write_s
 from lhuc_asr.system.sites import proved_sites
 from lhuc_asr.system.training_speech import TrainingSpeech, training_feats
 from lhuc_asr.training.evaluation import FrameScore
-from lhuc_asr.training.loop import TrainingReport, train
+from lhuc_asr.training.loop import train
 
 logger = logging.getLogger(__name__)
 
 _DRAWS = 3
 """Every training utterance is described so often, each time in another voice, before projections are learnt."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateReport:
-    """What training gave, measured on held-out speakers.
-
-    Attributes:
-        without: the network alone.
-        average: with the gate, every voice taken for the average one: what is gained without listening.
-        heard: with the gate, every utterance heard.
-        num_speakers: who were held out.
-        training: of the gate.
-    """
-
-    without: FrameScore
-    average: FrameScore
-    heard: FrameScore
-    num_speakers: int
-    training: TrainingReport
-
-    @property
-    def helps(self) -> bool:
-        """Whether held-out speakers gain by being heard."""
-        return self.heard.loss < min(self.without.loss, self.average.loss)
-
-    def plain(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        scores = {name: asdict(getattr(self, name)) for name in ("without", "average", "heard")}
-        return {
-            "held_out": {**scores, "num_speakers": self.num_speakers},
-            "best_epoch": self.training.best_epoch,
-            "seconds": round(self.training.seconds, 1),
-        }
-
-    def __str__(self) -> str:
-        shown = (self.without, self.average, self.heard)
-        losses = " -> ".join(f"{score.loss:.4f}" for score in shown)
-        accuracies = " -> ".join(f"{100 * score.accuracy:.2f}" for score in shown)
-        return (
-            f"{self.num_speakers} held-out speakers, network alone -> average voice -> heard: "
-            f"loss {losses}, frame accuracy {accuracies} %"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +61,7 @@ class GateTraining:
         lhuc: which layers are scaled; the gate's own range takes the place of the amplitude.
         perturbation: further voices, made of the waveforms.
         directory: where everything goes.
+        data: directory of the speech, where tables tell of its speakers.
         valid_fraction: share of the speakers that are held out. With the model's own fraction and seed they are those
             whom the network has not learnt from either.
         seed: of everything random.
@@ -109,6 +72,7 @@ class GateTraining:
     manifest: Manifest
     config: ConditionConfig
     directory: Path
+    data: Path = Path()
     lhuc: LhucConfig = field(default_factory=LhucConfig)
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
     valid_fraction: float = 0.05
@@ -125,25 +89,23 @@ class GateTraining:
             AlignmentError: not one utterance can be aligned.
         """
         self.check()
-        describe = self._learn_describer()
+        describe, table = self._describer_and_table()
         torch.manual_seed(self.seed)
         gate = Gate.for_sites(self.sites, describe.parts, self.config.gate)
         base = copy.deepcopy(self.system.network)
-        network = ConditionedNetwork(base, self.sites, gate, trains_base=self.config.joint)
-        task = self._task(describe)
+        network = ConditionedNetwork(base, self.sites, gate, table=table, trains_base=self.config.joint)
+        hearer = Hearer(describe, self._states, base.context, table.row_of if table else nobodys)
+        task = self._task(hearer)
+        groups = {name: hearer(map(self._voices.recorded, names)) for name, names in self._groups.items()}
         with network.attached():
-            without = task.score_of_average(network)
+            alone = {name: task.score_of(network, frames.unheard()) for name, frames in groups.items()}
             training = train(network, task, self.config.training, self.directory / "work" / "gate", seed=self.seed)
-            average, heard = task.score_of_average(network), task.score(network)
+            scores = {name: self._scores(task, network, frames, alone[name]) for name, frames in groups.items()}
+        report = GateReport(training=training, **scores)
         gate.requires_grad_(False).eval()
         base.requires_grad_(False).eval()
-        report = GateReport(
-            without=without,
-            average=average,
-            heard=heard,
-            num_speakers=len({self.speech.manifest.speaker_of[name] for name in self._validation}),
-            training=training,
-        )
+        if table is not None:
+            describe = describe.knowing({VectorKind.table.name: table.learnt()})
         fingerprint = self._write_model(base) if self.config.joint else self.system.fingerprint
         conditioner = Conditioner(fingerprint, self.sites, describe, gate, self.config, report.plain())
         save_conditioner(conditioner, self.directory)
@@ -184,10 +146,12 @@ class GateTraining:
         """Raise what can be known before anything is computed or written.
 
         Raises:
-            ConfigError: the network does not learn from frames, or learnt from transformed features.
+            ConfigError: the network does not learn from frames, or learnt from transformed features; a file of vectors
+                is wanted and not named.
             DataError: speech has no transcripts.
             SiteError: a layer does not exist or does not act.
         """
+        require_file_or_none(self.config, wanted=VectorKind.file in self.config.vectors)
         if self.system.wants_transforms:
             raise ConfigError(
                 f"the model '{self.system.directory}' was trained on transformed features (fmllr); "
@@ -209,14 +173,26 @@ class GateTraining:
         return aligned.states(self.speech, self.system.hmm)
 
     @cached_property
-    def _training(self) -> list[str]:
-        parts = hold_out_speakers(self.manifest, fraction=self.valid_fraction, seed=self.seed)
-        return self._aligned(self.speech.made_from(parts.kept))
+    def _speakers(self) -> HeldOut:
+        """Speakers to learn from, and speakers who steer."""
+        return hold_out_speakers(self.manifest, fraction=self.valid_fraction, seed=self.seed)
 
     @cached_property
-    def _validation(self) -> list[str]:
-        parts = hold_out_speakers(self.manifest, fraction=self.valid_fraction, seed=self.seed)
-        return self._aligned(self.speech.as_recorded(parts.held_out))
+    def _utterances(self) -> HeldOut:
+        """Utterances to learn from, and others of the same speakers, where a table knows these alone."""
+        if VectorKind.table not in self.config.vectors:
+            return HeldOut(self._speakers.kept, Manifest(()))
+        return hold_out_utterances(self._speakers.kept, fraction=self.valid_fraction, seed=self.seed)
+
+    @cached_property
+    def _training(self) -> list[str]:
+        return self._aligned(self.speech.made_from(self._utterances.kept))
+
+    @cached_property
+    def _groups(self) -> dict[str, list[str]]:
+        """Utterances to validate on, of speakers whom the gate has not met and, with a table, of those whom it has."""
+        parts = {"held_out": self._speakers.held_out, "met": self._utterances.held_out}
+        return {name: self._aligned(self.speech.as_recorded(part)) for name, part in parts.items() if len(part)}
 
     def _aligned(self, part: Manifest) -> list[str]:
         names = [utterance.id for utterance in part if utterance.id in self._states]
@@ -235,25 +211,43 @@ class GateTraining:
             seed=self.seed,
         )
 
-    def _learn_describer(self) -> VoiceDescriber:
-        config, voices = self.config, self._voices
+    def _describer_and_table(self) -> tuple[VoiceDescriber, SpeakerTable | None]:
+        """What describes voices, and the table of speakers that is learnt along, if there is one."""
+        config, voices, features = self.config, self._voices, self.system.features
         draws = [(name, draw) for draw in range(_DRAWS if config.warp else 1) for name in voices.utterances]
-        return learn_describer(
-            listeners_of(config, self.system.features),
+        known = learn_known(config, self.data, [voices.who(name) for name in voices.utterances])
+        for line in told_unknown(known, [Who(utterance.id, utterance.speaker) for utterance in self.manifest]):
+            logger.warning(line)
+        describe = learn_describer(
+            listeners_of(config, features),
             (voices.voice(name, draw) for name, draw in track(draws, "listening to voices")),
             config.projection,
-            shrink_frames=shrink_frames(config, self.system.features),
+            shrink_frames=shrink_frames(config, features),
+            known=known,
+        )
+        if VectorKind.table not in config.vectors:
+            return describe, None
+        speakers = sorted({voices.who(name).speaker for name in voices.utterances})
+        start, width = sum(describe.parts.values()), config.table.num_dims
+        table = SpeakerTable(speakers, width, start=start, seed=self.seed)
+        return describe.with_known(VectorKind.table.name, Nobody(width), Projection.identity(width)), table
+
+    def _scores(
+        self, task: VoiceTask, network: ConditionedNetwork, frames: HeardFrames, without: FrameScore
+    ) -> HearingScores:
+        return HearingScores(
+            without=without,
+            average=task.score_of(network, frames.unheard()),
+            heard=task.score_of(network, frames),
+            num_speakers=len({self.speech.manifest.speaker_of[name] for name in frames.data.utterances}),
         )
 
-    def _task(self, describe: VoiceDescriber) -> VoiceTask:
-        names: Sequence[str] = self._validation
-        z = {name: describe(self.speech.feats.raw[name]) for name in names}
-        context = self.system.network.context
+    def _task(self, hearer: Hearer) -> VoiceTask:
+        validation = [name for names in self._groups.values() for name in names]
         return VoiceTask(
             self._voices,
-            describe,
-            self._states,
-            HeardFrames.gather(names, self.speech.feats, z, self._states, context=context),
+            hearer,
+            hearer(map(self._voices.recorded, validation)),
             batch_size=self.config.training.batch_size,
             noise=self.config.noise,
             dropout=self.config.dropout,

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from lhuc_asr.conditioning.table import SpeakerTable
 from lhuc_asr.lhuc.gate import Gate
 from lhuc_asr.lhuc.gated_sites import GatedSites
 from lhuc_asr.lhuc.layout import Layout
@@ -28,6 +29,7 @@ class ConditionedNetwork(AcousticNetwork):
         base: the network; unless it is to be trained as well, it stays in evaluation mode and nothing of it changes.
         sites: what is scaled.
         gate: from z to scales of these sites.
+        table: of speakers, whose rows are learnt along and stand in z.
         trains_base: whether the network is trained along with the gate.
 
     Example:
@@ -42,9 +44,17 @@ class ConditionedNetwork(AcousticNetwork):
         True
     """
 
-    def __init__(self, base: AcousticNetwork, sites: Sequence[Site], gate: Gate, *, trains_base: bool = False) -> None:
+    def __init__(
+        self,
+        base: AcousticNetwork,
+        sites: Sequence[Site],
+        gate: Gate,
+        *,
+        table: SpeakerTable | None = None,
+        trains_base: bool = False,
+    ) -> None:
         super().__init__()
-        self.base, self.gate = base, gate
+        self.base, self.gate, self.table = base, gate, table
         self.trains_base = trains_base
         self.config = base.config
         self.feat_dim, self.num_outputs, self.subsampling = base.feat_dim, base.num_outputs, base.subsampling
@@ -70,8 +80,15 @@ class ConditionedNetwork(AcousticNetwork):
             yield
 
     @contextmanager
-    def hearing(self, z: Tensor) -> Iterator[None]:
-        """Say whose voices the network hears inside the block: (N, K), a row for each utterance, or for each window."""
+    def hearing(self, z: Tensor, rows: Tensor | None = None) -> Iterator[None]:
+        """Say whose voices the network hears inside the block.
+
+        Args:
+            z: (N, K), a row for each utterance, or for each window.
+            rows: (N,) whose rows of the table they have; None is nobody's.
+        """
+        if self.table is not None and rows is not None:
+            z = self.table(z, rows)
         with self._gated.scaled_by(self.gate(z)):
             yield
 

@@ -79,6 +79,11 @@ class Projection:
         return int(self.matrix.shape[1])
 
     @staticmethod
+    def identity(num_dims: int) -> Projection:
+        """Leaves vectors as they are."""
+        return Projection(np.zeros(num_dims), np.eye(num_dims))
+
+    @staticmethod
     def fit(vectors_ND: NDArray[np.floating], speakers: Sequence[str], config: ProjectionConfig) -> Projection:
         """Learn the projection.
 
@@ -92,7 +97,7 @@ class Projection:
         """
         x_ND = np.asarray(vectors_ND, np.float64)
         if config.kind is ProjectionKind.none:
-            return Projection(np.zeros(x_ND.shape[1]), np.eye(x_ND.shape[1]))
+            return Projection.identity(x_ND.shape[1])
         if len(x_ND) < 2 or (config.kind is ProjectionKind.lda and len(set(speakers)) < 2):
             raise DataError(
                 f"a projection of {len(x_ND)} vectors of {len(set(speakers))} speakers cannot be learnt; two are needed"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from lhuc_asr.conditioning.attributes import AttributesConfig
 from lhuc_asr.conditioning.projection import ProjectionConfig
 from lhuc_asr.conditioning.statistics import StatisticsConfig
+from lhuc_asr.conditioning.table import TableConfig
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.gate import GateConfig
 from lhuc_asr.training.loop import TrainingConfig
@@ -16,9 +18,19 @@ from lhuc_asr.units import Seconds
 
 
 class VectorKind(Enum):
-    """What tells who is speaking: ``statistics`` of the utterance's own filterbanks."""
+    """What tells who is speaking. Of sound: ``statistics`` of the utterance's own filterbanks. Of what is known before:
+    a ``file`` of anybody's vectors, ``attributes`` such as age and gender, and a ``table`` of the training speakers.
+    """
 
     statistics = "statistics"
+    file = "file"
+    attributes = "attributes"
+    table = "table"
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether it is made of sound."""
+        return self is VectorKind.statistics
 
 
 class Hearing(Enum):
@@ -56,16 +68,22 @@ class ConditionConfig:
     Attributes:
         vectors: what tells who is speaking; several are put side by side.
         statistics: of filterbanks.
-        projection: what is made of every acoustic vector.
-        shrink_seconds: a vector of so many seconds of speech is drawn half-way to that of the average voice, shorter
-            ones more; so a stream begins with the average voice.
+        vectors_from: of ``file``: `lhuc_asr.conditioning.vector_file` tells the formats. Training wants the vectors of
+            the training speech, and every use those of its own data.
+        attributes: which tables of the data directory tell of the speakers.
+        table: of the training speakers; learnt with the gate, and not projected.
+        projection: what is made of the vectors of every kind.
+        shrink_seconds: what is heard in so many seconds of speech is drawn half-way to the average voice, in shorter
+            speech more; so a stream begins with the average voice.
         gate: from vectors to scales. Without biases the average voice gets the network as it is, so that a gate can
             learn nothing but how voices differ: with them it goes on learning the training speakers by heart.
         joint: train the network along with the gate, and write it as a model of its own; else it stays as it is, bit
             for bit.
-        warp: in training, every speaker of every epoch gets a vocal tract length from 1 - warp to 1 + warp.
+        warp: in training, every speaker of every epoch gets a vocal tract length from 1 - warp to 1 + warp; what is
+            known of the speaker stays what it is.
         noise: standard deviation of noise on vectors in training, whose own deviation is 1.
-        dropout: share of the utterances in training that are heard without their vector, as the average voice.
+        dropout: share of the utterances in training that are heard without their vector, as the average voice; each
+            kind of vectors is left out on its own.
         frames_per_epoch: an epoch takes utterances at random until they have so many frames; 0 takes all. Held-out
             speakers choose the best epochs, so short ones stop in time.
         training: how gate, and with ``joint`` network, learn; minibatches are of frames.
@@ -76,6 +94,9 @@ class ConditionConfig:
 
     vectors: list[VectorKind] = field(default_factory=lambda: [VectorKind.statistics])
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    vectors_from: str | None = None
+    attributes: AttributesConfig = field(default_factory=AttributesConfig)
+    table: TableConfig = field(default_factory=TableConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     shrink_seconds: Seconds = 0.5
     gate: GateConfig = field(default_factory=_gate)

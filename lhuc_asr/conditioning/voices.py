@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lhuc_asr.conditioning.people import Who
 from lhuc_asr.conditioning.warping import WarpedFeatures
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.streams import random_stream
@@ -23,12 +24,14 @@ class Voice:
     Attributes:
         utterance: its id.
         speaker: who says it; with another vocal tract somebody is another speaker.
+        who: the utterance of the data that it was made from, and who said that.
         raw: (T, F) features before normalisation, from which it is told whose voice it is.
         feats: (T, F) the same, normalised as the network wants them.
     """
 
     utterance: str
     speaker: str
+    who: Who
     raw: NDArray[np.float32]
     feats: NDArray[np.float32]
 
@@ -81,10 +84,19 @@ class TrainingVoices:
 
     def voice(self, utterance: str, epoch: int) -> Voice:
         """An utterance as an epoch hears it."""
-        speaker = self._speaker_of[utterance]
         if self._warped is None:
-            return Voice(utterance, speaker, self._speech.feats.raw[utterance], self._speech.feats[utterance])
+            return self.recorded(utterance)
         factor = self.factor(utterance, epoch)
         raw_TF = self._warped.raw(utterance, factor)
         feats_TF = self._warped.normalised(raw_TF, utterance, factor)
-        return Voice(utterance, f"{factor:.4f} {speaker}", raw_TF, feats_TF)
+        return Voice(utterance, f"{factor:.4f} {self._speaker_of[utterance]}", self.who(utterance), raw_TF, feats_TF)
+
+    def recorded(self, utterance: str) -> Voice:
+        """An utterance as it is."""
+        feats, speaker = self._speech.feats, self._speaker_of[utterance]
+        return Voice(utterance, speaker, self.who(utterance), feats.raw[utterance], feats[utterance])
+
+    def who(self, utterance: str) -> Who:
+        """Of which utterance of the data this was made, and who said that."""
+        original = self._speech.source[utterance]
+        return Who(original, self._speaker_of[original])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,61 @@ def test_a_network_trained_along_is_the_only_model_of_its_gate(world: TinyWorld,
     assert run(decode.main, ["--model", str(model), "--out", str(tmp_path / "out"), *heard])[0] == 0
     code, _, err = run(decode.main, ["--model", str(world.model), "--out", str(tmp_path / "no"), *heard])
     assert code == 2 and "train it again for this model" in err
+
+
+KNOWN = {"ann": ("20", "f"), "ben": ("30", "m"), "cat": ("40", "f"), "dan": ("50", "m"), "eve": ("25", "f")}
+
+
+@pytest.fixture(scope="module")
+def told(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The world's data with tables of age and gender; nobody wrote them down of two of the tested speakers."""
+    base, found = tmp_path_factory.mktemp("told"), {}
+    for name, data in (("train", world.train), ("test", world.test)):
+        found[name] = Path(shutil.copytree(data, base / name))
+        for table, place in (("spk2age", 0), ("spk2gender", 1)):
+            lines = [
+                f"{speaker} {values[place]}\n"
+                for speaker, values in KNOWN.items()
+                if name == "train" or speaker == "eve"
+            ]
+            (found[name] / table).write_text("".join(lines))
+    (base / "vectors").write_text("".join(f"{speaker}  [ {age} 1 ]\n" for speaker, (age, _) in KNOWN.items()))
+    return {**found, "vectors": base / "vectors"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "joint", "said"),
+    [
+        ("file", False, "file: not known of 2 of 3 speakers (12 of 18 utterances), such as '12_3'"),
+        ("attributes,statistics", True, "attributes: not known of 2 of 3 speakers"),
+        ("table,file", False, "table: not known of 3 of 3 speakers"),
+    ],
+)
+def test_what_is_known_of_speakers_is_listened_to(
+    world: TinyWorld, told: dict[str, Path], tmp_path: Path, run: Run, kinds: str, joint: bool, said: str
+) -> None:
+    file = [f"condition.vectors_from={told['vectors']}"] if "file" in kinds else []
+    more = [f"condition.vectors=[{kinds}]", *file, *(["condition=joint", "condition.frames_per_epoch=2000"] * joint)]
+    train = ["--model", str(world.model), "--data", str(told["train"]), "--out", str(tmp_path / "gate"), *SHORT, *more]
+    code, out, err = run(main, train)
+    assert code == 0, err
+    assert all(f"{kind} (" in out for kind in kinds.split(","))
+    assert ("speakers of the table, utterances held out, network alone" in out) is ("table" in kinds)
+    model = tmp_path / "gate" / "model" if joint else world.model
+    use = [
+        "--model",
+        str(model),
+        "--data",
+        str(told["test"]),
+        "--conditioned",
+        str(tmp_path / "gate"),
+        *ONE_CORE,
+        *file,
+    ]
+    code, out, err = run(decode.main, [*use, "--out", str(tmp_path / "heard"), "condition=causal"])
+    assert code == 0 and said in out, err
+    code, out, err = run(adapt.main, [*use, "--out", str(tmp_path / "lhuc"), "--speaker", "eve", "adapt=map"])
+    assert code == 0 and "conditioned + LHUC" in out, err
+    if file:
+        code, _, err = run(decode.main, [*use[:-1], "--out", str(tmp_path / "no")])
+        assert code == 2 and "name that of this data, condition.vectors_from=FILE" in err

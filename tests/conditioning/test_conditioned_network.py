@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from lhuc_asr.conditioning.conditioner import (
     PAGE,
     Conditioner,
-    listeners_of,
     load_conditioner,
     save_conditioner,
     shrink_frames,
@@ -23,7 +22,8 @@ from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
 from lhuc_asr.conditioning.hearing import HearingRecogniser
 from lhuc_asr.conditioning.network import ConditionedNetwork, row_sites
 from lhuc_asr.conditioning.settings import ConditionConfig, Hearing
-from lhuc_asr.conditioning.voice_task import HeardFrames, VoiceTask
+from lhuc_asr.conditioning.sources import listeners_of
+from lhuc_asr.conditioning.voice_task import HeardFrames, Hearer, VoiceTask
 from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.lhuc.fingerprint import fingerprint
@@ -142,8 +142,7 @@ def test_a_gate_helps_speakers_whom_it_has_not_met(tmp_path: Path) -> None:
     z = {name: describe(speech.feats.raw[name]) for name in held_out}
     task = VoiceTask(
         TrainingVoices(speech, FEATURES, [name for name in speech.feats if name not in held_out]),
-        describe,
-        states,
+        Hearer(describe, states, 0),
         HeardFrames.gather(held_out, speech.feats, z, states, context=0),
         batch_size=32,
         noise=0.05,
@@ -164,7 +163,7 @@ def test_a_run_that_is_taken_up_again_sees_the_same_minibatches(speech: Training
 
     def batches(start: int) -> list[torch.Tensor]:
         voices = TrainingVoices(speech, FEATURES, list(speech.feats), warp=0.1, frames_per_epoch=300)
-        task = VoiceTask(voices, describe, states, held, batch_size=100, noise=0.1, dropout=0.5)
+        task = VoiceTask(voices, Hearer(describe, states, 0), held, batch_size=100, noise=0.1, dropout=0.5)
         assert task.num_batches(2) == len(list(task.batches(2)))
         found = [batch for batch in task.batches(2, start=start) if batch is not None]
         return [tensor for batch in found for tensor in (batch.windows, batch.states, batch.z)]

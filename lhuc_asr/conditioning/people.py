@@ -1,0 +1,71 @@
+"""What may be known of people before they are heard: vectors by the ids of speakers or of utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Who(NamedTuple):
+    """Whose speech some frames are, by the ids of the data."""
+
+    utterance: str
+    speaker: str
+
+
+class KnownVectors(Protocol):
+    """Vectors of one kind that are not made of sound."""
+
+    @property
+    def dim(self) -> int:
+        """D, numbers of every vector."""
+
+    def __call__(self, who: Who) -> NDArray[np.float32] | None:
+        """(D,) what is known of somebody; None is nothing."""
+
+    def knows(self, who: Who) -> bool:
+        """Whether all is known that a vector can tell."""
+
+
+@dataclass(frozen=True)
+class Nobody:
+    """Vectors that know nobody, or nobody yet.
+
+    Attributes:
+        dim: D, what they would have.
+    """
+
+    dim: int
+
+    def __call__(self, who: Who) -> NDArray[np.float32] | None:
+        """None."""
+        return None
+
+    def knows(self, who: Who) -> bool:
+        """No."""
+        return False
+
+
+def told_unknown(known: Mapping[str, KnownVectors], people: Iterable[Who]) -> list[str]:
+    """One line for every kind of vectors that does not know everybody.
+
+    Example:
+        >>> from lhuc_asr.conditioning.vector_file import VectorFile
+        >>> file = VectorFile("ages.ark", {"anna": np.ones(1, np.float32)})
+        >>> told_unknown({"file": file}, [Who("anna-1", "anna"), Who("ben-1", "ben")])[0].partition(",")[0]
+        'file: not known of 1 of 2 speakers (1 of 2 utterances)'
+    """
+    people = list(people)
+    lines = []
+    for kind, vectors in known.items():
+        if strangers := [who for who in people if not vectors.knows(who)]:
+            speakers, everybody = ({who.speaker for who in group} for group in (strangers, people))
+            lines.append(
+                f"{kind}: not known of {len(speakers)} of {len(everybody)} speakers ({len(strangers)} of {len(people)} "
+                f"utterances), such as {strangers[0].speaker!r}: the mean of the training speakers is taken"
+            )
+    return lines
