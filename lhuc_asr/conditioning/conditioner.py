@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from lhuc_asr.conditioning.attributes import Attribute, Attributes
 from lhuc_asr.conditioning.description import VoiceDescriber
+from lhuc_asr.conditioning.embedding import VoiceEmbedding
 from lhuc_asr.conditioning.people import KnownVectors, Nobody, Who
 from lhuc_asr.conditioning.projection import Projection
 from lhuc_asr.conditioning.settings import ConditionConfig, VectorKind
 from lhuc_asr.conditioning.sources import known_kinds, listeners_of
+from lhuc_asr.conditioning.speaker_network import SpeakerNetwork
+from lhuc_asr.conditioning.statistics import static_dim
 from lhuc_asr.conditioning.table import LearntRows
 from lhuc_asr.errors import ModelError, SiteError
 from lhuc_asr.features.pipeline import FeatureConfig
@@ -78,6 +81,8 @@ class Conditioner:
         tensors = {f"gate/{name}": weight for name, weight in self.gate.state_dict().items()}
         for kind, projection in self.describe.projections.items():
             tensors |= {f"projection/{kind}/{name}": tensor for name, tensor in projection.tensors().items()}
+        if isinstance(embedding := self.describe.listeners.get(VectorKind.embedding.name), VoiceEmbedding):
+            tensors |= {f"embedding/{name}": value for name, value in embedding.network.state_dict().items()}
         if isinstance(rows := self.describe.known.get(VectorKind.table.name), LearntRows):
             tensors["table/rows"] = rows.tensor()
         return tensors
@@ -212,7 +217,7 @@ def _describer(
     config: ConditionConfig, features: FeatureConfig, tensors: Mapping[str, Tensor], page: Mapping[str, Any]
 ) -> VoiceDescriber:
     """What `learn_describer` learnt; of files and attributes it knows nobody yet."""
-    listeners = listeners_of(config, features)
+    listeners = listeners_of(config, features, _embedding(config, features, tensors))
     kinds = [kind.name for kind in config.vectors]
     projections = {kind: Projection.from_tensors(_below(tensors, f"projection/{kind}/")) for kind in kinds}
     described = VoiceDescriber(
@@ -222,6 +227,17 @@ def _describer(
         projection = projections[kind.name]
         described = described.with_known(kind.name, _known(kind, projection, tensors, page), projection)
     return described
+
+
+def _embedding(
+    config: ConditionConfig, features: FeatureConfig, tensors: Mapping[str, Tensor]
+) -> VoiceEmbedding | None:
+    if VectorKind.embedding not in config.vectors:
+        return None
+    weights = _below(tensors, "embedding/")
+    network = SpeakerNetwork(config.embedding, static_dim(features), len(weights["output.bias"]))
+    load_weights(network, weights, source=TENSORS)
+    return VoiceEmbedding(network, features)
 
 
 def _known(

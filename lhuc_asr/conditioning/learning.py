@@ -20,6 +20,8 @@ import torch
 from lhuc_asr.conditioning.alignments import aligned_speech
 from lhuc_asr.conditioning.conditioner import Conditioner, save_conditioner, shrink_frames
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
+from lhuc_asr.conditioning.embedding import VoiceEmbedding
+from lhuc_asr.conditioning.embedding_training import EmbeddingReport, EmbeddingTraining
 from lhuc_asr.conditioning.network import ConditionedNetwork, row_sites
 from lhuc_asr.conditioning.people import Nobody, Who, told_unknown
 from lhuc_asr.conditioning.projection import Projection
@@ -89,7 +91,8 @@ class GateTraining:
             AlignmentError: not one utterance can be aligned.
         """
         self.check()
-        describe, table = self._describer_and_table()
+        embedding, told_apart = self._embedding()
+        describe, table = self._describer_and_table(embedding)
         torch.manual_seed(self.seed)
         gate = Gate.for_sites(self.sites, describe.parts, self.config.gate)
         base = copy.deepcopy(self.system.network)
@@ -101,7 +104,7 @@ class GateTraining:
             alone = {name: task.score_of(network, frames.unheard()) for name, frames in groups.items()}
             training = train(network, task, self.config.training, self.directory / "work" / "gate", seed=self.seed)
             scores = {name: self._scores(task, network, frames, alone[name]) for name, frames in groups.items()}
-        report = GateReport(training=training, **scores)
+        report = GateReport(training=training, embedding=told_apart, **scores)
         gate.requires_grad_(False).eval()
         base.requires_grad_(False).eval()
         if table is not None:
@@ -178,11 +181,15 @@ class GateTraining:
         return hold_out_speakers(self.manifest, fraction=self.valid_fraction, seed=self.seed)
 
     @cached_property
-    def _utterances(self) -> HeldOut:
-        """Utterances to learn from, and others of the same speakers, where a table knows these alone."""
-        if VectorKind.table not in self.config.vectors:
-            return HeldOut(self._speakers.kept, Manifest(()))
+    def _split(self) -> HeldOut:
+        """Utterances of the speakers to learn from, and others of the same speakers."""
         return hold_out_utterances(self._speakers.kept, fraction=self.valid_fraction, seed=self.seed)
+
+    @cached_property
+    def _utterances(self) -> HeldOut:
+        """What the gate learns from; with a table, which knows these speakers alone, not from all of their speech."""
+        has_table = VectorKind.table in self.config.vectors
+        return self._split if has_table else HeldOut(self._speakers.kept, Manifest(()))
 
     @cached_property
     def _training(self) -> list[str]:
@@ -202,16 +209,33 @@ class GateTraining:
 
     @cached_property
     def _voices(self) -> TrainingVoices:
+        return self._voices_of(self._training)
+
+    def _voices_of(self, utterances: list[str]) -> TrainingVoices:
         return TrainingVoices(
             self.speech,
             self.system.features,
-            self._training,
+            utterances,
             warp=self.config.warp,
             frames_per_epoch=self.config.frames_per_epoch,
             seed=self.seed,
         )
 
-    def _describer_and_table(self) -> tuple[VoiceDescriber, SpeakerTable | None]:
+    def _embedding(self) -> tuple[VoiceEmbedding | None, EmbeddingReport | None]:
+        """The trained embedding, if there is one, and how well it tells speakers apart."""
+        if VectorKind.embedding not in self.config.vectors:
+            return None, None
+        return EmbeddingTraining(
+            voices=self._voices_of(self._aligned(self.speech.made_from(self._split.kept))),
+            held_out=self._aligned(self.speech.as_recorded(self._split.held_out)),
+            strangers=self._groups["held_out"],
+            features=self.system.features,
+            config=self.config.embedding,
+            warp=self.config.warp,
+            directory=self.directory / "work" / "embedding",
+        ).run()
+
+    def _describer_and_table(self, embedding: VoiceEmbedding | None) -> tuple[VoiceDescriber, SpeakerTable | None]:
         """What describes voices, and the table of speakers that is learnt along, if there is one."""
         config, voices, features = self.config, self._voices, self.system.features
         draws = [(name, draw) for draw in range(_DRAWS if config.warp else 1) for name in voices.utterances]
@@ -219,7 +243,7 @@ class GateTraining:
         for line in told_unknown(known, [Who(utterance.id, utterance.speaker) for utterance in self.manifest]):
             logger.warning(line)
         describe = learn_describer(
-            listeners_of(config, features),
+            listeners_of(config, features, embedding),
             (voices.voice(name, draw) for name, draw in track(draws, "listening to voices")),
             config.projection,
             shrink_frames=shrink_frames(config, features),

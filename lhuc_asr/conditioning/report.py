@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lhuc_asr.conditioning.embedding_training import EmbeddingReport
 from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.loop import TrainingReport
 
@@ -44,11 +45,13 @@ class GateReport:
     Attributes:
         held_out: speakers whom the gate has not met.
         met: with a table of speakers, utterances that were held out of those who stand in it.
+        embedding: with an embedding, how well that tells speakers apart.
         training: of the gate.
     """
 
     held_out: HearingScores
     met: HearingScores | None = None
+    embedding: EmbeddingReport | None = None
     training: TrainingReport
 
     @property
@@ -61,12 +64,15 @@ class GateReport:
         return {
             "held_out": asdict(self.held_out),
             **({"met": asdict(self.met)} if self.met else {}),
+            **({"embedding": asdict(self.embedding)} if self.embedding else {}),
             "best_epoch": self.training.best_epoch,
             "seconds": round(self.training.seconds, 1),
         }
 
     def __str__(self) -> str:
         lines = [f"{self.held_out.num_speakers} held-out speakers, {self.held_out}"]
+        if self.embedding:
+            lines.insert(0, str(self.embedding))
         if self.met:
             lines.append(f"{self.met.num_speakers} speakers of the table, utterances held out, {self.met}")
         return "\n".join(lines)

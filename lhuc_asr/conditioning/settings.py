@@ -7,6 +7,7 @@ from enum import Enum
 
 from lhuc_asr.conditioning.attributes import AttributesConfig
 from lhuc_asr.conditioning.projection import ProjectionConfig
+from lhuc_asr.conditioning.speaker_network import EmbeddingConfig
 from lhuc_asr.conditioning.statistics import StatisticsConfig
 from lhuc_asr.conditioning.table import TableConfig
 from lhuc_asr.errors import ConfigError
@@ -18,11 +19,13 @@ from lhuc_asr.units import Seconds
 
 
 class VectorKind(Enum):
-    """What tells who is speaking. Of sound: ``statistics`` of the utterance's own filterbanks. Of what is known before:
-    a ``file`` of anybody's vectors, ``attributes`` such as age and gender, and a ``table`` of the training speakers.
+    """What tells who is speaking. Of sound: ``statistics`` of the utterance's own filterbanks, and an ``embedding`` by
+    a network that learns to tell the training speakers apart. Of what is known before: a ``file`` of anybody's vectors,
+    ``attributes`` such as age and gender, and a ``table`` of the training speakers.
     """
 
     statistics = "statistics"
+    embedding = "embedding"
     file = "file"
     attributes = "attributes"
     table = "table"
@@ -30,7 +33,7 @@ class VectorKind(Enum):
     @property
     def is_heard(self) -> bool:
         """Whether it is made of sound."""
-        return self is VectorKind.statistics
+        return self in (VectorKind.statistics, VectorKind.embedding)
 
 
 class Hearing(Enum):
@@ -68,6 +71,7 @@ class ConditionConfig:
     Attributes:
         vectors: what tells who is speaking; several are put side by side.
         statistics: of filterbanks.
+        embedding: the network that learns it, and how.
         vectors_from: of ``file``: `lhuc_asr.conditioning.vector_file` tells the formats. Training wants the vectors of
             the training speech, and every use those of its own data.
         attributes: which tables of the data directory tell of the speakers.
@@ -94,6 +98,7 @@ class ConditionConfig:
 
     vectors: list[VectorKind] = field(default_factory=lambda: [VectorKind.statistics])
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     vectors_from: str | None = None
     attributes: AttributesConfig = field(default_factory=AttributesConfig)
     table: TableConfig = field(default_factory=TableConfig)

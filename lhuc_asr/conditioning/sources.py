@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lhuc_asr.conditioning.attributes import Attributes, learn_attributes
 from lhuc_asr.conditioning.description import Listen
+from lhuc_asr.conditioning.embedding import VoiceEmbedding
 from lhuc_asr.conditioning.people import KnownVectors, Who
 from lhuc_asr.conditioning.settings import ConditionConfig, VectorKind
 from lhuc_asr.conditioning.statistics import VoiceStatistics
@@ -15,13 +16,23 @@ from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.pipeline import FeatureConfig
 
 
-def listeners_of(config: ConditionConfig, features: FeatureConfig) -> dict[str, Listen]:
-    """Kind -> what makes vectors of that kind of sound."""
-    return {
-        kind.name: VoiceStatistics(config.statistics, features)
-        for kind in VectorKind
-        if kind in config.vectors and kind.is_heard
-    }
+def listeners_of(
+    config: ConditionConfig, features: FeatureConfig, embedding: VoiceEmbedding | None = None
+) -> dict[str, Listen]:
+    """Kind -> what makes vectors of that kind of sound.
+
+    Args:
+        config: which kinds.
+        features: of the model.
+        embedding: trained, where the settings ask for it.
+    """
+    listeners: dict[str, Listen] = {}
+    if VectorKind.statistics in config.vectors:
+        listeners[VectorKind.statistics.name] = VoiceStatistics(config.statistics, features)
+    if VectorKind.embedding in config.vectors:
+        assert embedding is not None, "an embedding is trained before anything is described by it"
+        listeners[VectorKind.embedding.name] = embedding
+    return listeners
 
 
 def known_kinds(config: ConditionConfig) -> list[VectorKind]:

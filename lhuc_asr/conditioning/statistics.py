@@ -62,7 +62,7 @@ class VoiceStatistics:
 
     def __init__(self, config: StatisticsConfig, features: FeatureConfig) -> None:
         self.config = config
-        self.static_dim = features.dim // (features.delta_order + 1)
+        self.static_dim = static_dim(features)
         self._is_fbank = features.kind is FeatureKind.fbank
 
     @property
@@ -83,8 +83,7 @@ class VoiceStatistics:
             DataError: there is no frame, or a feature is not finite.
         """
         x_TF = feats_TF[:, : self.static_dim]
-        if not len(x_TF) or not np.isfinite(x_TF).all():
-            raise DataError("a voice can only be described by frames that are there and finite")
+        require_frames(x_TF)
         loud_TF = self._loud(x_TF)
         level = loud_TF.mean() if self._is_fbank else np.float32(0)
         parts = []
@@ -101,3 +100,14 @@ class VoiceStatistics:
         loudness_T = x_TF.mean(axis=1) if self._is_fbank else x_TF[:, 0]
         count = max(1, math.ceil(self.config.loud_share * len(x_TF)))
         return x_TF[np.sort(np.argpartition(-loudness_T, count - 1)[:count])]
+
+
+def static_dim(features: FeatureConfig) -> int:
+    """F of the features without their deltas."""
+    return features.dim // (features.delta_order + 1)
+
+
+def require_frames(x_TF: NDArray[np.float32]) -> None:
+    """Raise DataError where there is no frame, or a feature is not finite."""
+    if not len(x_TF) or not np.isfinite(x_TF).all():
+        raise DataError("a voice can only be described by frames that are there and finite")

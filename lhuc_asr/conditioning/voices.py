@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.conditioning.people import Who
 from lhuc_asr.conditioning.warping import WarpedFeatures
+from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.streams import random_stream
 from lhuc_asr.system.training_speech import TrainingSpeech
@@ -90,6 +91,18 @@ class TrainingVoices:
         raw_TF = self._warped.raw(utterance, factor)
         feats_TF = self._warped.normalised(raw_TF, utterance, factor)
         return Voice(utterance, f"{factor:.4f} {self._speaker_of[utterance]}", self.who(utterance), raw_TF, feats_TF)
+
+    def raw(self, utterance: str, factor: float) -> NDArray[np.float32]:
+        """(T, F) an utterance before normalisation, said with a vocal tract so much shorter.
+
+        Raises:
+            ConfigError: it shall be another one, and voices are not warped here.
+        """
+        if factor == 1:
+            return self._speech.feats.raw[utterance]
+        if self._warped is None:
+            raise ConfigError(f"condition.warp is 0: nobody has a vocal tract of {factor:g}")
+        return self._warped.raw(utterance, factor)
 
     def recorded(self, utterance: str) -> Voice:
         """An utterance as it is."""

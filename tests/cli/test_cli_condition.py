@@ -153,6 +153,20 @@ def test_a_network_trained_along_is_the_only_model_of_its_gate(world: TinyWorld,
     assert code == 2 and "train it again for this model" in err
 
 
+def test_an_embedding_is_trained_first_and_says_how_well_it_does(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    small = ["hidden_dim=8", "num_dims=4", "num_chunks=8", "chunk_seconds=0.5", "training.newbob.max_epochs=2"]
+    more = ["condition.vectors=[statistics,embedding]", *(f"condition.embedding.{one}" for one in small)]
+    code, out, err = run(main, [*command(world, tmp_path / "gate"), *more])
+    assert code == 0, err
+    assert "of the right one of 3 speakers; of 1 held-out speakers, no two utterances can be compared" in out
+    assert "statistics (2), embedding (2) -> " in out
+    weights = (tmp_path / "gate" / "condition.safetensors").read_bytes()
+    assert run(main, [*command(world, tmp_path / "gate"), *more])[0] == 0
+    assert (tmp_path / "gate" / "condition.safetensors").read_bytes() == weights
+    heard = world.command(tmp_path / "heard", "--conditioned", str(tmp_path / "gate"), "--speaker", "eve")
+    assert run(decode.main, [*heard, "condition=causal"])[0] == 0
+
+
 KNOWN = {"ann": ("20", "f"), "ben": ("30", "m"), "cat": ("40", "f"), "dan": ("50", "m"), "eve": ("25", "f")}
 
 
@@ -163,11 +177,8 @@ def told(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for name, data in (("train", world.train), ("test", world.test)):
         found[name] = Path(shutil.copytree(data, base / name))
         for table, place in (("spk2age", 0), ("spk2gender", 1)):
-            lines = [
-                f"{speaker} {values[place]}\n"
-                for speaker, values in KNOWN.items()
-                if name == "train" or speaker == "eve"
-            ]
+            known = {speaker: values for speaker, values in KNOWN.items() if (speaker == "eve") is (name == "test")}
+            lines = [f"{speaker} {values[place]}\n" for speaker, values in known.items()]
             (found[name] / table).write_text("".join(lines))
     (base / "vectors").write_text("".join(f"{speaker}  [ {age} 1 ]\n" for speaker, (age, _) in KNOWN.items()))
     return {**found, "vectors": base / "vectors"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from lhuc_asr.conditioning.vector_file import read_vectors
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError, DataError, LhucError, SpeakerError
 from lhuc_asr.lhuc.fingerprint import fingerprint
@@ -115,6 +117,7 @@ def test_whisper(script: Any, whisper_folder: Path, kaldi_dir: Path, tmp_path: P
 BUILD = """
 import torch
 from torch import nn
+from lhuc_asr.conditioning.vector_file import read_vectors
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.pretrained.ctc_adaptation import CtcModel
 
@@ -220,6 +223,35 @@ def test_scales_that_silence_the_model_are_not_kept(
     assert script("torchaudio_wav2vec2")([*common, "--out", str(tmp_path / "p")]) == 1
     assert "no profile is kept" in capsys.readouterr().out
     assert not (tmp_path / "p").exists()
+
+
+class StandIn:
+    """Has the interface of SpeechBrain's `EncoderClassifier`; a voice is how long it speaks, and how loud."""
+
+    @classmethod
+    def from_hparams(cls, source: str) -> StandIn:
+        assert source == "speechbrain/spkrec-ecapa-voxceleb"
+        return cls()
+
+    def encode_batch(self, wavs: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.full((1,), wavs.shape[1] / 16000), wavs.abs().max(dim=1).values], dim=2)
+
+
+def test_vectors_of_a_speaker_recogniser(
+    script: Any, kaldi_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("speechbrain", "speechbrain.inference", "speechbrain.inference.classifiers"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(EncoderClassifier=StandIn))
+    common = ["--data", str(kaldi_dir), "--out"]
+    assert script("ecapa_vectors")([*common, str(tmp_path / "spk2vec.safetensors")]) == 0
+    assert script("ecapa_vectors")([*common, str(tmp_path / "utt2vec.safetensors"), "--utterances"]) == 0
+    speakers, utterances = (read_vectors(tmp_path / f"{name}.safetensors") for name in ("spk2vec", "utt2vec"))
+    assert speakers.dim == utterances.dim == 2 and "anna" in speakers.vectors
+    own = [vector for name, vector in utterances.vectors.items() if name.startswith("anna-")]
+    assert len(own) > 1
+    torch.testing.assert_close(torch.from_numpy(speakers.vectors["anna"]), torch.tensor(sum(own) / len(own)))
+    with pytest.raises(SystemExit):
+        script("ecapa_vectors")([*common, str(tmp_path / "spk2vec.ark")])
 
 
 @pytest.mark.parametrize("name", ["torchaudio_wav2vec2", "hf_wav2vec2", "hf_whisper", "lhotse_cuts"])

@@ -1,0 +1,52 @@
+"""Vectors of speakers by SpeechBrain's ECAPA, for ``lhuc-condition condition.vectors=[file]``.
+
+    pip install speechbrain
+    python recipes/pretrained/ecapa_vectors.py --data data/train --out exp/ecapa/train.safetensors
+    lhuc-condition ... condition.vectors=[file] condition.vectors_from=exp/ecapa/train.safetensors
+
+One vector for each speaker, the mean over the speaker's utterances; ``--utterances`` gives one for each utterance.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lhuc_asr.data.audio import read_audio
+from lhuc_asr.data.load import load_manifest
+from lhuc_asr.progress import track
+from lhuc_asr.tensors import save_tensors
+
+RATE = 16000
+"""Of what the network learnt from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load, listen, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="Kaldi directory or lhotse manifests")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="NAME.safetensors")
+    parser.add_argument("--utterances", action="store_true", help="a vector for each utterance, not for each speaker")
+    parser.add_argument("--model", metavar="NAME", default="speechbrain/spkrec-ecapa-voxceleb", help="%(default)s")
+    arguments = parser.parse_args(argv)
+    if arguments.out.suffix != ".safetensors":
+        parser.error(f"--out must end in .safetensors, got '{arguments.out}'")
+    from speechbrain.inference.classifiers import EncoderClassifier
+
+    encoder = EncoderClassifier.from_hparams(source=arguments.model)
+    found: dict[str, list[Tensor]] = {}
+    for utterance in track(load_manifest(arguments.data), "listening"):
+        samples = torch.from_numpy(read_audio(utterance, sampling_rate=RATE))
+        name = utterance.id if arguments.utterances else utterance.speaker
+        found.setdefault(name, []).append(encoder.encode_batch(samples[None]).detach().flatten().cpu())
+    save_tensors({name: torch.stack(vectors).mean(dim=0) for name, vectors in found.items()}, arguments.out)
+    print(f"vectors of {len(found)} {'utterances' if arguments.utterances else 'speakers'}: {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
