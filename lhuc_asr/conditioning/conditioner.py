@@ -1,7 +1,7 @@
 """A trained gate and all that it needs to hear who is speaking; a directory that belongs to one model.
 
 condition.json          of which model, which sites, which settings, how well training went
-condition.safetensors   weights of the gate, and the projections of vectors
+condition.safetensors   weights of the gate and of an embedding, projections of vectors, rows of a table of speakers
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PAGE, TENSORS = "condition.json", "condition.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Conditioner:
-    """Predicts the scales of an utterance from its own sound.
+    """Predicts the scales of an utterance from its own sound, and from what is known of its speaker.
 
     When not to use it: where a minute of a speaker's speech and time for two passes are at hand, scales that are
     learnt from them know more; the prediction is then where they begin.
@@ -143,14 +143,15 @@ class Conditioner:
         return adapter
 
     @contextmanager
-    def hearing(self, model: nn.Module, raw_TF: NDArray[np.float32]) -> Iterator[nn.Module]:
+    def hearing(self, model: nn.Module, raw_TF: NDArray[np.float32], people: Sequence[Who] = ()) -> Iterator[nn.Module]:
         """Scale a model inside the block as one utterance's voice asks for.
 
         Args:
             model: the network of its model.
             raw_TF: (T, F) features of the utterance before normalisation.
+            people: which utterance of whom it is.
         """
-        with self.scaling(model, self.describe(raw_TF)[None]):
+        with self.scaling(model, self.describe(raw_TF, people)[None]):
             yield model
 
     @contextmanager

@@ -23,7 +23,7 @@ from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
 from lhuc_asr.conditioning.embedding import VoiceEmbedding
 from lhuc_asr.conditioning.embedding_training import EmbeddingReport, EmbeddingTraining
 from lhuc_asr.conditioning.network import ConditionedNetwork, row_sites
-from lhuc_asr.conditioning.people import Nobody, Who, told_unknown
+from lhuc_asr.conditioning.people import KnownVectors, Nobody, Who, told_unknown
 from lhuc_asr.conditioning.projection import Projection
 from lhuc_asr.conditioning.report import GateReport, HearingScores
 from lhuc_asr.conditioning.settings import ConditionConfig, VectorKind
@@ -151,7 +151,8 @@ class GateTraining:
         Raises:
             ConfigError: the network does not learn from frames, or learnt from transformed features; a file of vectors
                 is wanted and not named.
-            DataError: speech has no transcripts.
+            DataError: speech has no transcripts; a file of vectors or a table is missing or wrong.
+            SpeakerError: there are fewer than two speakers.
             SiteError: a layer does not exist or does not act.
         """
         require_file_or_none(self.config, wanted=VectorKind.file in self.config.vectors)
@@ -168,6 +169,8 @@ class GateTraining:
         num_transcripts, num_utterances = len(self.manifest.transcripts), len(self.manifest)
         if num_transcripts < num_utterances or not num_utterances:
             raise DataError(f"training needs transcripts: {num_transcripts} of {num_utterances} utterances have one")
+        for line in told_unknown(self._known, _people(self.manifest)):
+            logger.warning(line)
         logger.info("%d sites proved to act: %s", len(self.sites), ", ".join(site.name for site in self.sites))
 
     @cached_property
@@ -179,6 +182,11 @@ class GateTraining:
     def _speakers(self) -> HeldOut:
         """Speakers to learn from, and speakers who steer."""
         return hold_out_speakers(self.manifest, fraction=self.valid_fraction, seed=self.seed)
+
+    @cached_property
+    def _known(self) -> dict[str, KnownVectors]:
+        """What is known of speakers without hearing them, learnt from those who are not held out."""
+        return learn_known(self.config, self.data, _people(self._speakers.kept))
 
     @cached_property
     def _split(self) -> HeldOut:
@@ -237,17 +245,16 @@ class GateTraining:
 
     def _describer_and_table(self, embedding: VoiceEmbedding | None) -> tuple[VoiceDescriber, SpeakerTable | None]:
         """What describes voices, and the table of speakers that is learnt along, if there is one."""
-        config, voices, features = self.config, self._voices, self.system.features
-        draws = [(name, draw) for draw in range(_DRAWS if config.warp else 1) for name in voices.utterances]
-        known = learn_known(config, self.data, [voices.who(name) for name in voices.utterances])
-        for line in told_unknown(known, [Who(utterance.id, utterance.speaker) for utterance in self.manifest]):
-            logger.warning(line)
+        config, voices = self.config, self._voices
+        listeners = listeners_of(config, self.system.features, embedding)
+        num_draws = _DRAWS if config.warp and listeners else 1
+        draws = [(name, draw) for draw in range(num_draws) for name in voices.utterances]
         describe = learn_describer(
-            listeners_of(config, features, embedding),
+            listeners,
             (voices.voice(name, draw) for name, draw in track(draws, "listening to voices")),
             config.projection,
-            shrink_frames=shrink_frames(config, features),
-            known=known,
+            shrink_frames=shrink_frames(config, self.system.features),
+            known=self._known,
         )
         if VectorKind.table not in config.vectors:
             return describe, None
@@ -277,3 +284,7 @@ class GateTraining:
             dropout=self.config.dropout,
             label_smoothing=self.config.training.label_smoothing,
         )
+
+
+def _people(manifest: Manifest) -> list[Who]:
+    return [Who(utterance.id, utterance.speaker) for utterance in manifest]

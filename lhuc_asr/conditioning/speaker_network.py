@@ -101,6 +101,10 @@ class SpeakerNetwork(AcousticNetwork):
             self.embedding = nn.Linear(2 * config.hidden_dim, config.num_dims)
             self.norm = nn.BatchNorm1d(config.num_dims)
             self.output = nn.Linear(config.num_dims, num_speakers)
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.layers:
+            assert isinstance(layer, TdnnLayer)
+            layer.draw(generator)
         self.register_buffer("mean", torch.zeros(feat_dim))
         self.register_buffer("scale", torch.ones(feat_dim))
 

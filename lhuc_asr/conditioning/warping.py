@@ -24,7 +24,8 @@ class WarpedFeatures:
     """Reads utterances at other frequencies, before normalisation, and normalises what comes of it.
 
     A warp is linear in log filterbanks, so mean and variance of a speaker's warped speech follow from mean and
-    covariance of the speech as it is: the speaker's other utterances need not be read again.
+    covariance of the speech as it is: the speaker's other utterances need not be read again. Where the model normalises
+    over an utterance or not at all, as models for streams do, so are warped utterances.
 
     Args:
         feats: normalised as the model wants them.

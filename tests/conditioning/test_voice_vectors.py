@@ -132,6 +132,15 @@ def test_a_warped_speaker_is_normalised_by_all_of_the_warped_speech(tmp_path: Pa
     assert not np.allclose(own[0], speech.feats.raw["s1-0"], atol=0.1)
 
 
+@pytest.mark.parametrize("mode", [CmvnMode.utterance, CmvnMode.none])
+def test_models_for_streams_get_warped_utterances_as_they_want_them(mode: CmvnMode, tmp_path: Path) -> None:
+    speech = toy_speech(tmp_path, mode=mode)
+    voice = TrainingVoices(speech, FEATURES, list(speech.feats), warp=0.3).voice("s1-0", 2)
+    assert not np.allclose(voice.raw, speech.feats.raw["s1-0"], atol=0.1)
+    expected = voice.raw if mode is CmvnMode.none else CmvnStats.of([voice.raw]).apply(voice.raw)
+    assert np.array_equal(voice.feats, expected)
+
+
 def test_cepstra_cannot_be_warped(tmp_path: Path) -> None:
     speech = toy_speech(tmp_path)
     with pytest.raises(ConfigError, match=r"the model has mfcc: set condition.warp=0"):
