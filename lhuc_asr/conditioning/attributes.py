@@ -156,7 +156,7 @@ def read_attributes(directory: Path, names: Iterable[str]) -> dict[str, Table]:
     Raises:
         DataError: a table is not there, or cannot be read.
     """
-    tables = {}
+    tables: dict[str, Table] = {}
     for name in names:
         if not (directory / name).is_file():
             raise DataError(f"'{directory}' has no table '{name}', which condition.attributes.tables asks for")
