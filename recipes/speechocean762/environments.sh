@@ -5,8 +5,11 @@
 #
 #   bash recipes/speechocean762/environments.sh --out DIR
 #   bash recipes/speechocean762/environments.sh --out DIR 'environments.noises=[pink]' 'environments.channels=[room]'
+#   bash recipes/speechocean762/environments.sh --out DIR --experiment demo --text DIR/data/lm_text.txt
+#                                                after recipes/demo/run.sh --stage prepare: synthetic voices
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
-parse_options "" "$@"
+experiment=speechocean762 text=""
+parse_options "experiment text" "$@"
 set_up
 exp=$exp/environments
 
@@ -19,12 +22,12 @@ heard() { echo "$data/environments/$1"; }
 
 learn() { # set, name of the run, table of groups
   lhuc-adapt --model "$exp/si" --data "$(heard "$1")" --all-speakers --groups "$(heard "$1")/$3" --out "$exp/$2/$1" \
-    --no-second-pass experiment=speechocean762 "${rest[@]}"
+    --no-second-pass experiment="$experiment" "${rest[@]}"
 }
 
 recognise() { # name of the run, store of profiles
   lhuc-decode --model "$exp/si" --data "$(heard test)" --profiles "$2" --out "$exp/decode/$1" \
-    experiment=speechocean762 "${rest[@]}"
+    experiment="$experiment" "${rest[@]}"
 }
 
 if stage 1 environments; then # 10 to 20 dB to train on, 5 to 15 dB to test and to learn environments from
@@ -36,17 +39,17 @@ fi
 
 if stage 2 train; then # one network for all environments
   lhuc-train --data "$(heard train)" --lexicon "$data/lexicon.txt" --dev "$(heard dev)" --out "$exp/si" \
-    experiment=speechocean762 "${rest[@]}"
+    ${text:+--text "$text"} experiment="$experiment" "${rest[@]}"
 fi
 
 if stage 3 decode; then
-  lhuc-decode --model "$exp/si" --data "$(heard test)" --out "$exp/decode/si" experiment=speechocean762 "${rest[@]}"
+  lhuc-decode --model "$exp/si" --data "$(heard test)" --out "$exp/decode/si" experiment="$experiment" "${rest[@]}"
 fi
 
 if stage 4 learn; then # speakers from their clean speech, environments from other people's, pairs from their own
   learn test speaker utt2clean
   learn dev environment utt2env
-  lhuc-adapt --model "$exp/si" --data "$(heard test)" --all-speakers --out "$exp/joint" experiment=speechocean762 "${rest[@]}"
+  lhuc-adapt --model "$exp/si" --data "$(heard test)" --all-speakers --out "$exp/joint" experiment="$experiment" "${rest[@]}"
 fi
 
 if stage 5 factorise; then
