@@ -21,7 +21,7 @@ from lhuc_asr.cli._common import (
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
     from lhuc_asr.ranking.data.timed import TimedLog
-    from lhuc_asr.ranking.judging import JudgedRun, System
+    from lhuc_asr.ranking.judging import System
 
 LAYOUTS = ("synthetic", "movielens", "kuairand")
 PARTS = ("train", "dev", "test")
@@ -187,14 +187,15 @@ def _evaluate(argv: Sequence[str]) -> int:
     from lhuc_asr.parallel import set_num_threads
     from lhuc_asr.ranking.comparison import comparison_text, domain_text
     from lhuc_asr.ranking.data.folder import read_part
-    from lhuc_asr.ranking.judging import compare_task, domain_gauc, judge_systems, write_results
+    from lhuc_asr.ranking.judging import compare_task, domain_gauc, judge_systems, unknown_text, write_results
     from lhuc_asr.ranking.picture import draw_comparison
 
     set_num_threads(1)
     log = read_part(args.data, args.part)
     judged = judge_systems(_systems(args.system), log)
     comparisons = [compare_task(task, judged, log) for task in log.labels]
-    _print_unknown(next(iter(judged.values()))[0])
+    if unknown := unknown_text(judged):
+        print(unknown)
     for compared in comparisons:
         print(f"{comparison_text(compared)}\n\n{domain_text(compared.task, domain_gauc(compared.task, judged))}\n")
         picture = args.out / f"gauc-{compared.task}.png"
@@ -204,11 +205,6 @@ def _evaluate(argv: Sequence[str]) -> int:
     write_results(path, comparisons, judged, part=args.part, commit=commit(), command=["lhuc-rank", "evaluate", *argv])
     print(f"figures {path}")
     return OK
-
-
-def _print_unknown(run: JudgedRun) -> None:
-    for name, unknown in run.unknown.items():
-        print(f"unknown {name}: {unknown}; they take the default row")
 
 
 def _systems(given: Sequence[str]) -> list[System]:

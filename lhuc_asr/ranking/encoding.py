@@ -96,23 +96,36 @@ class Encoder:
         return {name: words.num_rows for name, words in zip(self.schema.sparse, self.vocabularies, strict=True)}
 
     def encode(self, log: ClickLog) -> Impressions:
-        """Tensors of a log; that ids are unknown is told in the journal of the run (`unknown` counts them).
+        """Tensors of a log; unknown ids take the default row, `unknown` counts them and `tell_unknown` says so.
 
         Raises:
             DataError: the log lacks a feature or a label of the schema, or has others.
         """
         self._require_same(log.schema)
-        for name, unknown in self.unknown(log).items():
-            logger.warning("feature %r: %s are not known and take the default row", name, unknown)
         columns = [words.rows(log.ids[name]) for name, words in zip(self.schema.sparse, self.vocabularies, strict=True)]
         dense_ND = (_dense(log, self.schema) - self.mean_D) / self.deviation_D
         labels = [np.asarray(log.labels[task], np.float32) for task in self.schema.tasks]
         return Impressions(_table(columns), torch.from_numpy(dense_ND), _table(labels))
 
     def unknown(self, log: ClickLog) -> dict[str, UnknownIds]:
-        """Feature -> how many of its ids training had not seen; features without such are left out."""
+        """Feature -> how many of its ids training had not seen; features without such are left out.
+
+        Raises:
+            DataError: the log has other columns than the schema.
+        """
+        self._require_same(log.schema)
         counted = {name: words.unknown(log.ids[name]) for name, words in self._named().items()}
         return {name: unknown for name, unknown in counted.items() if unknown.num_rows}
+
+    def tell_unknown(self, log: ClickLog, *, part: str) -> None:
+        """Note in the journal of the run what `unknown` counts.
+
+        Args:
+            log: the impressions.
+            part: which they are, such as dev.
+        """
+        for name, unknown in self.unknown(log).items():
+            logger.warning("%s: feature %r: %s are not known and take the default row", part, name, unknown)
 
     def _named(self) -> Mapping[str, Vocabulary]:
         return dict(zip(self.schema.sparse, self.vocabularies, strict=True))

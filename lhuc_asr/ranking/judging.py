@@ -80,6 +80,18 @@ def compare_task(task: str, judged: Mapping[str, Sequence[JudgedRun]], log: Clic
     return Compared(task, scores, optimum(log, task))
 
 
+def unknown_text(judged: Mapping[str, Sequence[JudgedRun]]) -> str:
+    """A line for every id column with unknown ids; where runs differ, for every run that has such."""
+    counted = {f" ({name}, seed {run.seed})": run.unknown for name, runs in judged.items() for run in runs}
+    lines = []
+    for column in dict.fromkeys(column for unknown in counted.values() for column in unknown):
+        found = {run: unknown.get(column) for run, unknown in counted.items()}
+        if len(set(found.values())) == 1:
+            found = {"": next(iter(found.values()))}
+        lines += [f"unknown {column}{run}: {one}; they take the default row" for run, one in found.items() if one]
+    return "\n".join(lines)
+
+
 def domain_gauc(task: str, judged: Mapping[str, Sequence[JudgedRun]]) -> dict[str, dict[int, float | None]]:
     """System -> domain -> GAUC, the mean over seeds; None where the log has no impressions of the domain."""
     found: dict[str, dict[int, float | None]] = {}

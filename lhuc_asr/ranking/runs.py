@@ -86,7 +86,10 @@ def train_seeds(system: Path, lesson: Lesson, seeds: Sequence[int], *, num_jobs:
     """
     for seed in seeds:
         _require_equal(run_folder(system, seed) / RUN_FILE, lesson)
-    work = partial(_train_seed, system, lesson)
+    encoder = Encoder.of(lesson.train)
+    if any(not (run_folder(system, seed) / RUN_FILE).is_file() for seed in seeds):
+        encoder.tell_unknown(lesson.dev, part="dev")
+    work = partial(_train_seed, system, lesson, encoder)
     yield from map_in_processes(work, seeds, num_jobs=min(num_jobs, len(seeds)))
 
 
@@ -107,18 +110,17 @@ def load_run(system: Path, seed: int, config: RankerConfig) -> TrainedRanker:
     return load_ranker(run_folder(system, seed), config)
 
 
-def _train_seed(system: Path, lesson: Lesson, seed: int) -> FinishedRun:
+def _train_seed(system: Path, lesson: Lesson, encoder: Encoder, seed: int) -> FinishedRun:
     folder = run_folder(system, seed)
     if (folder / RUN_FILE).is_file():
         return _read(folder / RUN_FILE)
     with one_thread():
-        return _train(folder, lesson, seed)
+        return _train(folder, lesson, encoder, seed)
 
 
-def _train(folder: Path, lesson: Lesson, seed: int) -> FinishedRun:
+def _train(folder: Path, lesson: Lesson, encoder: Encoder, seed: int) -> FinishedRun:
     began = time.perf_counter()
     torch.manual_seed(seed)
-    encoder = Encoder.of(lesson.train)
     ranker = Ranker(encoder, lesson.ranker)
     report = train_ranker(ranker, encoder, lesson.train, lesson.dev, lesson.training, seed=seed)
     save_ranker(folder, TrainedRanker(ranker, encoder))

@@ -57,11 +57,12 @@ def test_unknown_ids_are_counted_and_told(caplog):
     train, test = tiny_log(num_users=4), tiny_log(num_users=8)
     encoder = Encoder.of(train)
     strange = np.isin(test.user_id, train.user_id, invert=True)
+    rows_NS = encoder.encode(test).rows_NS
     with caplog.at_level(logging.WARNING):
-        rows_NS = encoder.encode(test).rows_NS
+        encoder.tell_unknown(test, part="test")
     assert encoder.unknown(test)["user_id"].num_rows == strange.sum() == (rows_NS[:, 0] == UNKNOWN).sum()
     assert list(encoder.unknown(test)) == ["user_id"] and not encoder.unknown(train)
-    assert f"'user_id': {strange.sum()} of 400 impressions (4 ids) are not known" in caplog.text
+    assert f"test: feature 'user_id': {strange.sum()} of 400 impressions (4 ids) are not known" in caplog.text
 
 
 def test_other_columns_and_empty_logs_are_refused():
