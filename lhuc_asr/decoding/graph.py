@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import DecodingError
+from lhuc_asr.hmm.fst_binary import FstHeader
 
 if TYPE_CHECKING:
     import kaldifst
 
-_MAGIC = 2125659606
 _SYMBOL_TABLES = 3  # header flags of OpenFst: 1 input symbols, 2 output symbols
 _STATE_BYTES = 20
 _ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
@@ -106,15 +105,9 @@ class DecodingGraph:
 
 def _arc_table(content: bytes) -> tuple[int, int]:
     """Where the arcs begin, and how many there are, in the file of a ``StdConstFst``."""
-    (magic,) = struct.unpack_from("<i", content)
-    assert magic == _MAGIC, "not written by OpenFst"
-    offset = 4
-    for _ in range(2):  # kind of FST, kind of arc
-        (length,) = struct.unpack_from("<i", content, offset)
-        offset += 4 + length
-    _version, flags, _properties, _start, num_states, num_arcs = struct.unpack_from("<iiQqqq", content, offset)
-    arc_offset = offset + struct.calcsize("<iiQqqq") + num_states * _STATE_BYTES
-    if flags & _SYMBOL_TABLES:
+    header = FstHeader.read(content)
+    if header.flags & _SYMBOL_TABLES:
         raise DecodingError("the decoding graph carries symbol tables; write it without them")
-    assert arc_offset + num_arcs * _ARC.itemsize == len(content), "unexpected layout of a constant FST"
-    return arc_offset, num_arcs
+    arc_offset = header.num_bytes + header.num_states * _STATE_BYTES
+    assert arc_offset + header.num_arcs * _ARC.itemsize == len(content), "unexpected layout of a constant FST"
+    return arc_offset, header.num_arcs

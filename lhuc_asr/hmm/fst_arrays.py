@@ -6,20 +6,18 @@ over millions of arcs.
 
 from __future__ import annotations
 
-import struct
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import kaldifst
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_MAGIC = 2125659606
-_VERSION = 2
-_EXPANDED_AND_MUTABLE = 0x3
+from lhuc_asr.hmm.fst_binary import FstHeader, VectorFst
+
+_ARC_TYPE = b"standard"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +69,10 @@ class FstArrays:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "fst"
             fst.write(str(path))
-            return _parse(path.read_bytes())
+            read = VectorFst.read(path.read_bytes(), arc_type=_ARC_TYPE, num_costs=1)
+        source, ilabel, olabel, cost, target = read.arcs_KA
+        final_cost = read.final_CS[0].view(np.float32)
+        return FstArrays(read.start, final_cost, source, ilabel, olabel, cost.view(np.float32), target)
 
     def _binary(self) -> bytes:
         order = np.argsort(self.source, kind="stable")
@@ -86,50 +87,8 @@ class FstArrays:
         columns = (self.ilabel, self.olabel, self.cost.astype(np.float32).view(np.int32), self.target)
         for offset, column in enumerate(columns):
             words[at_arc + offset] = column[order]
-        return _header(self.start, self.num_states, self.num_arcs) + words.tobytes()
-
-
-def _header(start: int, num_states: int, num_arcs: int) -> bytes:
-    def text(value: bytes) -> bytes:
-        return struct.pack("<i", len(value)) + value
-
-    numbers = struct.pack("<iiQqqq", _VERSION, 0, _EXPANDED_AND_MUTABLE, start, num_states, num_arcs)
-    return struct.pack("<i", _MAGIC) + text(b"vector") + text(b"standard") + numbers
-
-
-def _parse(data: bytes) -> FstArrays:
-    at = 4
-    names = []
-    for _ in range(2):
-        (length,) = struct.unpack_from("<i", data, at)
-        names.append(data[at + 4 : at + 4 + length])
-        at += 4 + length
-    version, flags, _, start, num_states, _ = struct.unpack_from("<iiQqqq", data, at)
-    assert names == [b"vector", b"standard"] and version == _VERSION and flags == 0, (names, version, flags)
-    words = np.frombuffer(data, np.int32, offset=at + struct.calcsize("<iiQqqq"))
-    num_arcs = (len(words) - 3 * num_states) // 4
-    final_cost = np.empty(num_states, np.int32)
-    arcs = np.empty((5, num_arcs), np.int32)
-    _read_states(words, final_cost, arcs)
-    source, ilabel, olabel, cost, target = arcs
-    return FstArrays(start, final_cost.view(np.float32), source, ilabel, olabel, cost.view(np.float32), target)
-
-
-def _read_states_python(words: Any, final_cost: Any, arcs: Any) -> None:
-    at, arc = 0, 0
-    for state in range(len(final_cost)):
-        final_cost[state] = words[at]
-        num_arcs = words[at + 1]
-        at += 3
-        for _ in range(num_arcs):
-            arcs[0, arc] = state
-            for field in range(4):
-                arcs[field + 1, arc] = words[at + field]
-            arc += 1
-            at += 4
-
-
-_read_states: Any = numba.njit(cache=True)(_read_states_python)
+        header = FstHeader(b"vector", _ARC_TYPE, self.start, self.num_states, self.num_arcs)
+        return header.binary() + words.tobytes()
 
 
 class FstBuilder:
