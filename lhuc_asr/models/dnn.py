@@ -129,10 +129,7 @@ class Dnn(LayeredNetwork):
         """
         super().__init__(context=config.context, feat_dim=feat_dim, num_outputs=num_outputs)
         self.config = config
-        dims = [feat_dim * (2 * config.context + 1)] + [config.hidden_dim] * config.num_layers
-        with torch.random.fork_rng(devices=[]):
-            self.layers = nn.ModuleList(HiddenLayer(num_inputs, config) for num_inputs in dims[:-1])
-            self.output = nn.Linear(dims[-1], num_outputs)
+        self._stack(lambda dim: HiddenLayer(dim, config), num_layers=config.num_layers, hidden_dim=config.hidden_dim)
         linears = [cast(HiddenLayer, layer).linear for layer in self.layers]
         draw_weights([*linears, self.output], config.activation, torch.Generator().manual_seed(seed))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from lhuc_asr.models.network import AcousticNetwork, log_posteriors
@@ -51,6 +53,13 @@ class LayeredNetwork(AcousticNetwork):
         self.context = context
         self.feat_dim = feat_dim
         self.num_outputs = num_outputs
+
+    def _stack(self, layer: Callable[[int], Layer], *, num_layers: int, hidden_dim: int) -> None:
+        """Put in equally wide layers and the output; whoever calls it draws their weights."""
+        dims = [self.feat_dim * (2 * self.context + 1)] + [hidden_dim] * num_layers
+        with torch.random.fork_rng(devices=[]):
+            self.layers = nn.ModuleList(layer(num_inputs) for num_inputs in dims[:-1])
+            self.output = nn.Linear(dims[-1], self.num_outputs)
 
     @property
     def adaptation_sites(self) -> tuple[str, ...]:

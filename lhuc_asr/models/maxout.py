@@ -96,10 +96,7 @@ class Maxout(LayeredNetwork):
         """
         super().__init__(context=config.context, feat_dim=feat_dim, num_outputs=num_outputs)
         self.config = config
-        dims = [feat_dim * (2 * config.context + 1)] + [config.hidden_dim] * config.num_layers
-        with torch.random.fork_rng(devices=[]):
-            self.layers = nn.ModuleList(MaxoutLayer(num_inputs, config) for num_inputs in dims[:-1])
-            self.output = nn.Linear(dims[-1], num_outputs)
+        self._stack(lambda dim: MaxoutLayer(dim, config), num_layers=config.num_layers, hidden_dim=config.hidden_dim)
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
             assert isinstance(layer, MaxoutLayer)
