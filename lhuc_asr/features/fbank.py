@@ -7,27 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.features.framing import check_framing, kaldi_feats
+from lhuc_asr.features.framing import Framing, check_framing, kaldi_feats
 from lhuc_asr.units import Hertz
 
 
 @dataclass(kw_only=True, slots=True)
-class FbankConfig:
-    """Settings of a filterbank.
-
-    Attributes:
-        num_mel_bins: triangular filters, equally wide on the mel scale.
-        frame_length_ms: length of the analysis window.
-        frame_shift_ms: from one frame to the next.
-        low_freq: lower edge of the lowest filter, in hertz.
-        high_freq: upper edge of the highest filter, in hertz; 0 or less counts from half the sampling rate.
-    """
+class FbankConfig(Framing):
+    """Settings of a filterbank."""
 
     num_mel_bins: int = 40
-    frame_length_ms: float = 25.0
-    frame_shift_ms: float = 10.0
-    low_freq: float = 20.0
-    high_freq: float = 0.0
 
     def __post_init__(self) -> None:
         check_framing(self, "features.fbank")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,14 +16,27 @@ from lhuc_asr.units import Hertz, Milliseconds, samples_to_seconds, seconds_to_s
 SIXTEEN_BIT = 32768.0
 
 
-class Framing(Protocol):
-    """How a waveform is cut into frames, and which filters look at each of them."""
+@dataclass(kw_only=True, slots=True)
+class Framing:
+    """How a waveform is cut into frames, and which filters look at each of them.
+
+    Attributes:
+        num_mel_bins: triangular filters, equally wide on the mel scale.
+        frame_length_ms: length of the analysis window.
+        frame_shift_ms: from one frame to the next.
+        low_freq: lower edge of the lowest filter, in hertz.
+        high_freq: upper edge of the highest filter, in hertz; 0 or less counts from half the sampling rate.
+    """
 
     num_mel_bins: int
-    frame_length_ms: Milliseconds
-    frame_shift_ms: Milliseconds
-    low_freq: float
-    high_freq: float
+    frame_length_ms: Milliseconds = 25.0
+    frame_shift_ms: Milliseconds = 10.0
+    low_freq: float = 20.0
+    high_freq: float = 0.0
+
+    def highest_freq(self, sampling_rate: Hertz) -> float:
+        """Upper edge of the highest filter in audio of this rate, in hertz."""
+        return self.high_freq if self.high_freq > 0 else sampling_rate / 2 + self.high_freq
 
 
 def kaldi_feats(
@@ -81,8 +95,7 @@ def check_framing(config: Framing, name: str) -> None:
 def check_nyquist(config: Framing, sampling_rate: Hertz, name: str) -> None:
     """Refuse a highest frequency that this sampling rate cannot represent, or that lies below the lowest."""
     nyquist = sampling_rate / 2
-    high = config.high_freq if config.high_freq > 0 else nyquist + config.high_freq
-    if not config.low_freq < high <= nyquist:
+    if not config.low_freq < config.highest_freq(sampling_rate) <= nyquist:
         raise ConfigError(
             f"{name}: low_freq={config.low_freq} and high_freq={config.high_freq} do not fit audio of "
             f"{sampling_rate} Hz, which ends at {nyquist:g} Hz"

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.features.framing import check_framing, kaldi_feats
+from lhuc_asr.features.framing import Framing, check_framing, kaldi_feats
 from lhuc_asr.units import Hertz
 
 
 @dataclass(kw_only=True, slots=True)
-class MfccConfig:
+class MfccConfig(Framing):
     """Settings of MFCCs.
 
     Attributes:
         num_ceps: coefficients, the zeroth (or the energy) among them.
         num_mel_bins: filters below the cosine transform.
-        frame_length_ms: length of the analysis window.
-        frame_shift_ms: from one frame to the next.
-        low_freq: lower edge of the lowest filter, in hertz.
-        high_freq: upper edge of the highest filter, in hertz; 0 or less counts from half the sampling rate.
         use_energy: put the log energy of the frame in the place of the zeroth coefficient.
     """
 
     num_ceps: int = 13
     num_mel_bins: int = 23
-    frame_length_ms: float = 25.0
-    frame_shift_ms: float = 10.0
-    low_freq: float = 20.0
-    high_freq: float = 0.0
     use_energy: bool = False
 
     def __post_init__(self) -> None:
@@ -64,12 +57,9 @@ def mfcc(samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig 
         (100, 13)
     """
     config = config or MfccConfig()
-    return kaldi_feats(
-        "mfcc",
-        samples,
-        sampling_rate,
-        config,
-        num_ceps=config.num_ceps,
-        use_energy=config.use_energy,
-        energy_floor=0.0,
-    )
+    return kaldi_feats("mfcc", samples, sampling_rate, config, **mfcc_options(config))
+
+
+def mfcc_options(config: MfccConfig) -> dict[str, Any]:
+    """What torchaudio is asked for MFCCs alone, beside frames and filters."""
+    return {"num_ceps": config.num_ceps, "use_energy": config.use_energy, "energy_floor": 0.0}

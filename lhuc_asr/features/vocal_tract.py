@@ -11,6 +11,7 @@ from lhuc_asr.data.audio import Samples
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.deltas import add_deltas
 from lhuc_asr.features.framing import Framing, kaldi_feats
+from lhuc_asr.features.mfcc import mfcc_options
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind, compute_feats
 from lhuc_asr.units import Hertz
 
@@ -51,7 +52,7 @@ def warped_feats(samples: Samples, config: FeatureConfig, warp: float) -> NDArra
         return compute_feats(samples, config)
     more: dict[str, float] = {"vtln_warp": warp, **_inflections(_framing(config), config.sampling_rate)}
     if config.kind is FeatureKind.mfcc:
-        more.update(num_ceps=config.mfcc.num_ceps, use_energy=config.mfcc.use_energy, energy_floor=0.0)
+        more.update(mfcc_options(config.mfcc))
     kind: Literal["fbank", "mfcc"] = "fbank" if config.kind is FeatureKind.fbank else "mfcc"
     feats = kaldi_feats(kind, samples, config.sampling_rate, _framing(config), **more)
     return add_deltas(feats, order=config.delta_order) if config.delta_order else feats
@@ -63,7 +64,7 @@ def _framing(config: FeatureConfig) -> Framing:
 
 def _inflections(framing: Framing, sampling_rate: Hertz) -> dict[str, float]:
     """Between which frequencies the warp holds in full."""
-    high = framing.high_freq if framing.high_freq > 0 else sampling_rate / 2 + framing.high_freq
+    high = framing.highest_freq(sampling_rate)
     if high - framing.low_freq < 1000:
         raise ConfigError(
             f"a filterbank from {framing.low_freq:g} to {high:g} Hz is too narrow to warp; it needs 1000 Hz"
