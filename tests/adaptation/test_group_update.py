@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
-from lhuc_asr.adaptation.group import opened_group
+from lhuc_asr.adaptation.group import Computing, opened_group
+from lhuc_asr.adaptation.lower_part import Minibatch
 from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.stack_objective import StackObjective
 from lhuc_asr.adaptation.update import AdaptConfig, StepSchedule, UpdateReport, adapt, adapt_group
 from lhuc_asr.errors import SiteError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
@@ -23,9 +26,10 @@ from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.finding import choose_sites, find_sites
 from lhuc_asr.models.dnn import Activation, Dnn, DnnConfig
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.training.precision import Precision
+from lhuc_asr.training.precision import Precision, resolve
 
 NUM_STATES = 6
+HALF = torch.bfloat16
 
 
 class Undivided(Dnn):
@@ -322,3 +326,27 @@ def test_half_precision_learns_nearly_the_same() -> None:
     exact, halved = learnt.values()
     assert not torch.equal(exact, halved)
     assert (exact - halved).norm() < 0.1 * exact.norm()
+
+
+def test_half_precision_begins_exactly_where_nothing_is_scaled() -> None:
+    network, speaker = network_of(num_layers=3), speaker_of(4, 30)
+    split, *above = network.adaptation_sites
+    layers = network.plain_layers_above(split)
+    assert layers is not None
+    units = network.output_of(split, speaker.windows(torch.arange(30)))
+    batch, objective = Minibatch(units, speaker.targets, Rows((20, 10))), StackObjective(split, layers, dtype=HALF)
+    ones = {name: torch.ones(2, units.shape[1]) for name in (split, *above)}
+    assert torch.equal(objective.losses(batch, ones), objective.losses(batch, {}))
+    losses, gradients = objective.losses_and_gradients(batch, ones)
+    assert {losses.dtype, *(gradient.dtype for gradient in gradients)} == {torch.float32}
+
+
+@pytest.mark.parametrize(("is_fast", "dtype"), [(True, HALF), (False, None)])
+def test_auto_takes_half_precision_where_training_does(
+    is_fast: bool, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": is_fast})
+    cpu = torch.device("cpu")
+    assert (resolve(Precision.auto, cpu) is Precision.bfloat16) is is_fast
+    assert Computing(precision=Precision.auto).dtype_on(cpu) is dtype
+    assert Computing().dtype_on(cpu) is None
