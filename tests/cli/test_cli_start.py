@@ -102,6 +102,18 @@ def test_alignments_are_made_anew_where_none_are_kept(world: TinyWorld, tmp_path
     assert np.mean(frames) > 0.5
 
 
+def test_alignments_of_a_part_of_the_speech_are_kept(world: TinyWorld, tmp_path: Path, run: Run) -> None:
+    data = shutil.copytree(world.train, tmp_path / "train")
+    for table in ("text", "utt2spk", "wav.scp"):
+        rows = (data / table).read_text().splitlines(keepends=True)
+        (data / table).write_text("".join(row for row in rows if not row.startswith("ann")))
+    typed = [*command(world, tmp_path / "out", world.model, *STILL), "build.valid_fraction=0.34"]
+    typed[typed.index(str(world.train))] = str(data)
+    code, _, err = run(train.main, typed)
+    assert code == 0 and "are kept" in err, err
+    assert len(AlignmentSet.load(tmp_path / "out" / "work" / "start").alignments) == 36
+
+
 def test_alignments_of_other_words_are_not_kept(world: TinyWorld, tmp_path: Path, run: Run) -> None:
     data = shutil.copytree(world.train, tmp_path / "train")
     rows = (data / "text").read_text().splitlines()

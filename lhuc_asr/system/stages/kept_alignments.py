@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ def _kept(place: Workplace, start: AcousticSystem, *, is_chain: bool) -> _Kept |
             reason = _other_speech(place, found) if same else "they are of other tied states"
         if reason is None:
             logger.info("the alignments in '%s' are kept", directory)
-            return found
+            return replace(found, alignments=_part(found.alignments, place.inputs.manifest.transcripts))
         logger.info("the alignments in '%s' are not kept: %s", directory, reason)
     return None
 
@@ -91,6 +91,13 @@ def _other_speech(place: Workplace, found: _Kept) -> str | None:
         if name in paths and not _says(paths[name], found.aligner, transcript, lexicon):
             return f"utterance {name!r} says something else"
     return None
+
+
+def _part(found: AlignmentSet, names: Container[str]) -> AlignmentSet:
+    """Of some utterances alone; a start may have learnt from more speech."""
+    alignments = {name: path for name, path in found.alignments.items() if name in names}
+    failed = {name: reason for name, reason in found.failed.items() if name in names}
+    return replace(found, alignments=alignments, failed=failed)
 
 
 def _says(path: Alignment, aligner: HmmModel, transcript: str, lexicon: Lexicon) -> bool:
