@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ from lhuc_asr.training.loop import train
 
 logger = logging.getLogger(__name__)
 
+_MEASURED = 100
+"""Minibatches from which mean and variance of the input are taken."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingReport:
@@ -27,7 +31,8 @@ class EmbeddingReport:
 
     Attributes:
         num_speakers: whom it has learnt from.
-        accuracy: share of other utterances of theirs that are taken for the right one of them, 0 to 1.
+        accuracy: share of other utterances of theirs that are taken for the right one of them, 0 to 1; to be taken for
+            the right one with another vocal tract does not count.
         num_strangers: speakers whom it has not met.
         verification: of their utterances; None where they make no pairs.
     """
@@ -89,10 +94,10 @@ class EmbeddingTraining:
         return listen, report
 
     def _network(self, task: SpeakerTask) -> SpeakerNetwork:
-        """Fresh, its input with mean 0 and variance 1 over the first epoch's stretches."""
+        """Fresh, its input with mean 0 and variance 1 over the first minibatches."""
         levelled = LevelledFeatures(self.features)
         network = SpeakerNetwork(self.config, levelled.dim, task.num_outputs, seed=self.voices.seed)
-        batches = (batch for batch in task.batches(0) if batch is not None)
+        batches = (batch for batch in islice(task.batches(0), _MEASURED) if batch is not None)
         frames_NF = torch.cat([batch.chunks.flatten(0, 1) for batch in batches])
         network.mean.copy_(frames_NF.mean(dim=0))
         network.scale.copy_(1 / frames_NF.std(dim=0).clamp(min=1e-3))

@@ -169,8 +169,8 @@ class GateTraining:
         num_transcripts, num_utterances = len(self.manifest.transcripts), len(self.manifest)
         if num_transcripts < num_utterances or not num_utterances:
             raise DataError(f"training needs transcripts: {num_transcripts} of {num_utterances} utterances have one")
-        for line in told_unknown(self._known, _people(self.manifest)):
-            logger.warning(line)
+        if self._known:
+            logger.info("known of speakers before they are heard: %s", ", ".join(self._known))
         logger.info("%d sites proved to act: %s", len(self.sites), ", ".join(site.name for site in self.sites))
 
     @cached_property
@@ -186,7 +186,10 @@ class GateTraining:
     @cached_property
     def _known(self) -> dict[str, KnownVectors]:
         """What is known of speakers without hearing them, learnt from those who are not held out."""
-        return learn_known(self.config, self.data, _people(self._speakers.kept))
+        known = learn_known(self.config, self.data, _people(self._speakers.kept))
+        for line in told_unknown(known, _people(self.manifest)):
+            logger.warning(line)
+        return known
 
     @cached_property
     def _split(self) -> HeldOut:

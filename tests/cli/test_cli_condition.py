@@ -189,7 +189,7 @@ def told(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     [
         ("file", False, "file: not known of 2 of 3 speakers (12 of 18 utterances), such as '12_3'"),
         ("attributes,statistics", True, "attributes: not known of 2 of 3 speakers"),
-        ("table,file", False, "table: not known of 3 of 3 speakers"),
+        ("table,file", True, "table: not known of 3 of 3 speakers"),
     ],
 )
 def test_what_is_known_of_speakers_is_listened_to(
