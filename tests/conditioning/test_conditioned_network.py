@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lhuc_asr.conditioning.attributes import Attribute, Attributes
 from lhuc_asr.conditioning.conditioner import (
     PAGE,
     Conditioner,
@@ -19,10 +21,16 @@ from lhuc_asr.conditioning.conditioner import (
     shrink_frames,
 )
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
+from lhuc_asr.conditioning.embedding import VoiceEmbedding
 from lhuc_asr.conditioning.hearing import HearingRecogniser
 from lhuc_asr.conditioning.network import ConditionedNetwork, row_sites
-from lhuc_asr.conditioning.settings import ConditionConfig, Hearing
+from lhuc_asr.conditioning.people import Who
+from lhuc_asr.conditioning.projection import Projection
+from lhuc_asr.conditioning.settings import ConditionConfig, Hearing, VectorKind
 from lhuc_asr.conditioning.sources import listeners_of
+from lhuc_asr.conditioning.speaker_network import EmbeddingConfig, SpeakerNetwork
+from lhuc_asr.conditioning.table import SpeakerTable
+from lhuc_asr.conditioning.vector_file import VectorFile
 from lhuc_asr.conditioning.voice_task import HeardFrames, Hearer, VoiceTask
 from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.errors import ConfigError, ModelError
@@ -191,6 +199,31 @@ def test_a_gate_is_the_same_after_a_round_trip(speech: TrainingSpeech, tmp_path:
         assert torch.equal(base(feats), expected)
     assert not torch.allclose(base(feats), expected)
     assert (again.sha256, again.config, again.report) == (conditioner.sha256, conditioner.config, conditioner.report)
+
+
+def test_every_kind_of_vectors_is_the_same_after_a_round_trip(speech: TrainingSpeech, tmp_path: Path) -> None:
+    config = ConditionConfig(vectors=list(VectorKind), embedding=EmbeddingConfig(hidden_dim=4, num_dims=3))
+    embedding = VoiceEmbedding(SpeakerNetwork(config.embedding, DIM, 5, seed=3), FEATURES)
+    written = Attributes((Attribute("spk2age", (), (7.0,)),), {"spk2age": {"s0": "9", "s1": "5", "s2": "7"}})
+    file = VectorFile("memory", {name: np.array([number, 1], np.float32) for number, name in enumerate(("s0", "s1"))})
+    voices = TrainingVoices(speech, FEATURES, list(speech.feats))
+    listeners, known = listeners_of(config, FEATURES, embedding), {"file": file, "attributes": written}
+    heard = (voices.voice(name, 0) for name in speech.feats)
+    describe = learn_describer(listeners, heard, config.projection, shrink_frames=3, known=known)
+    table = SpeakerTable(["s0", "s5"], config.table.num_dims, start=sum(describe.parts.values()), seed=4)
+    describe = describe.with_known("table", table.learnt(), Projection.identity(config.table.num_dims))
+    sites = row_sites(proved_sites(base_of(DNN), []))
+    gate = Gate.for_sites(sites, describe.parts, config.gate).requires_grad_(False)
+    conditioner = Conditioner(
+        "f" * 64, sites, replace(describe, shrink_frames=shrink_frames(config, FEATURES)), gate, config
+    )
+    save_conditioner(conditioner, tmp_path / "gate")
+    again = load_conditioner(tmp_path / "gate", FEATURES, fingerprint="f" * 64)
+    assert list(again.describe.parts) == ["statistics", "embedding", "file", "attributes", "table"]
+    assert again.sha256 == conditioner.sha256
+    for who in (Who("s0-0", "s0"), Who("s1-0", "s1"), Who("x", "stranger")):
+        raw = toy_feats(3, 30)
+        assert np.array_equal(again.knowing(known).describe(raw, [who]), conditioner.describe(raw, [who]))
 
 
 def test_a_gate_that_cannot_be_meant_is_refused(speech: TrainingSpeech, tmp_path: Path) -> None:
