@@ -11,8 +11,7 @@ A command reads::
     @main_guard
     def main(argv: Sequence[str] | None = None) -> int:
         args = parse_arguments(build_parser(), argv)
-        config = compose(args.overrides)  # imports of torch and hydra come after parsing
-        start_runtime(config.runtime)
+        config = start_run(args.overrides)  # imports of torch and hydra come after parsing
         ...
         return SOME_FAILED if failed else OK
 
@@ -39,7 +38,7 @@ from lhuc_asr import __version__
 from lhuc_asr.errors import LhucError
 
 if TYPE_CHECKING:
-    from lhuc_asr.config.schema import RuntimeConfig
+    from lhuc_asr.config.schema import Config
 
 OK = 0
 SOME_FAILED = 1
@@ -134,18 +133,18 @@ def _start_logging(level: int) -> None:
         logger.addHandler(handler)
 
 
-def start_runtime(runtime: RuntimeConfig) -> None:
-    """Give the libraries their number of threads; called once, before any work."""
+def start_run(overrides: Sequence[str]) -> Config:
+    """The settings of this run; the libraries get their number of threads, before any work.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+    """
+    from lhuc_asr.config.compose import compose
     from lhuc_asr.parallel import set_num_threads
 
-    set_num_threads(runtime.num_threads)
-
-
-def positive(text: str) -> int:
-    """The type of arguments that count something: a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
+    config = compose(overrides)
+    set_num_threads(config.runtime.num_threads)
+    return config
 
 
 def main_guard(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhuc_asr.cli._common import start_runtime
+from lhuc_asr.cli._common import start_run
 
 if TYPE_CHECKING:
     from lhuc_asr.conditioning.conditioner import Conditioner
@@ -39,7 +39,7 @@ def load_model(directory: Path, overrides: Sequence[str]) -> tuple[AcousticSyste
     """
     from lhuc_asr.config.compose import compose
 
-    start_runtime(compose(overrides).runtime)
+    start_run(overrides)
     from lhuc_asr.errors import ConfigError
     from lhuc_asr.system.model_directory import load_system
 

@@ -4,7 +4,7 @@ Speakers are plain flags, because an id must not meet the grammar of overrides.
 
 A command reads::
 
-    add_speech(parser, data="the speech", out="where the words go", keep_going="leave out bad utterances")
+    add_speech(parser, data="the speech", out="where the words go")
     ...
     system, config = open_model(args.model, args.overrides)
     manifest = chosen_speech(args)
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import UsageError
+from lhuc_asr.cli._flags import add_allow_commands, add_data, add_model, add_out
 
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
     from lhuc_asr.system.model_directory import AcousticSystem
 
 
-def add_speech(parser: argparse.ArgumentParser, *, data: str, out: str, keep_going: str) -> None:
+def add_speech(
+    parser: argparse.ArgumentParser,
+    *,
+    data: str,
+    out: str,
+    keep_going: str = "leave out utterances whose audio is bad",
+) -> None:
     """Add ``--model``, ``--data``, the speakers, ``--out``, ``--keep-going`` and ``--allow-commands``.
 
     Args:
@@ -38,12 +45,12 @@ def add_speech(parser: argparse.ArgumentParser, *, data: str, out: str, keep_goi
         out: what goes to ``--out``.
         keep_going: what ``--keep-going`` does where audio is bad.
     """
-    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help=data)
+    add_model(parser)
+    add_data(parser, data)
     parser.add_argument("--speaker", metavar="ID", action="append", default=[], help="one speaker; repeatable")
     parser.add_argument("--speaker-list", metavar="FILE", type=Path, help="speaker ids, a line each")
     parser.add_argument("--all-speakers", action="store_true", help="every speaker of the data")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help=out)
+    add_out(parser, out)
     parser.add_argument("--keep-going", action="store_true", help=keep_going)
     add_allow_commands(parser)
 
@@ -92,11 +99,6 @@ def transforms_sha256(args: argparse.Namespace) -> str | None:
     from lhuc_asr.features.fmllr import SpeakerTransforms
 
     return None if args.transforms is None else SpeakerTransforms.load(args.transforms).sha256
-
-
-def add_allow_commands(parser: argparse.ArgumentParser) -> None:
-    """Add ``--allow-commands``: nothing that a data directory says is run without it."""
-    parser.add_argument("--allow-commands", action="store_true", help="run the commands (`cmd |`) of wav.scp")
 
 
 def chosen_speech(args: argparse.Namespace, *, all_by_default: bool = False) -> Manifest:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._adapting import ORACLE_NOTE, add_adapting, sort_out
 from lhuc_asr.cli._common import OK, SOME_FAILED, UsageError, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._flags import add_conditioned
 from lhuc_asr.cli._model import conditioner_of, open_model, tell_unknown
 from lhuc_asr.cli._speech import chosen_speech, transforms_sha256, usable_speech
 
@@ -35,11 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_adapting(parser, data="the speakers' speech", out="where profiles and words go")
     parser.add_argument("--no-second-pass", action="store_true", help="stop when the profiles are written")
-    parser.add_argument(
-        "--conditioned",
-        metavar="DIR",
-        type=Path,
-        help="begin, in the first pass too, with the scales that a gate of lhuc-condition predicts",
+    add_conditioned(
+        parser,
+        "begin, in the first pass too, with the scales that a gate of lhuc-condition predicts",
     )
     add_overrides(parser, such_as="adapt.lr=0.4, lhuc.amplitude=sigmoid2 or protocol=enrolment")
     return parser

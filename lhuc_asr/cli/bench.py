@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any
 
-from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments, positive
+from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._flags import add_out, positive
+from lhuc_asr.cli._verbs import run_verb
 
 _KINDS = ("folder", "sqlite")
 _NETS = ("dnn_4x512", "dnn_6x2048", "conformer")
@@ -34,7 +36,7 @@ def adapter_parser() -> argparse.ArgumentParser:
         "the adaptation to several speakers by our updates and by PEFT (IA)^3. Variants take turns in every round, so "
         "that a busy machine hits all of them; it should be idle all the same.",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where adapter.json and adapter.png go")
+    add_out(parser, "where adapter.json and adapter.png go")
     parser.add_argument("--models", metavar="NET", nargs="+", default=list(_NETS), choices=_NETS, help=", ".join(_NETS))
     parser.add_argument(
         "--threads", metavar="N", nargs="+", type=positive, help="numbers of threads; default: 1, and all cores"
@@ -57,7 +59,7 @@ def adapter_parser() -> argparse.ArgumentParser:
         default=0,
         help="frames of each of the 64 utterances of a batch in recognition; default: 10 (DNN), 32 (Conformer)",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
+    _add_quick(parser)
     return parser
 
 
@@ -68,9 +70,7 @@ def store_parser() -> argparse.ArgumentParser:
         "Fill a new store with as many profiles, then open it, list all speakers, get profiles at random, delete a "
         "few, and remove the store.",
     )
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="where store.json goes, and on which disk stores lie"
-    )
+    add_out(parser, "where store.json goes, and on which disk stores lie")
     parser.add_argument(
         "--kinds", metavar="KIND", nargs="+", default=list(_KINDS), choices=_KINDS, help=", ".join(_KINDS)
     )
@@ -86,7 +86,7 @@ def training_parser() -> argparse.ArgumentParser:
         "Train networks on random numbers for one epoch, with our loop and with the barest loop on the same "
         "minibatches; the two take turns.",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where training.json goes")
+    add_out(parser, "where training.json goes")
     parser.add_argument(
         "--models", metavar="NET", nargs="+", default=list(_TRAINED), choices=_TRAINED, help=", ".join(_TRAINED)
     )
@@ -97,7 +97,7 @@ def training_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--minibatches", metavar="N", type=positive, default=100, help="of the epoch, about; default: 100"
     )
-    parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
+    _add_quick(parser)
     return parser
 
 
@@ -108,7 +108,7 @@ def tables_parser() -> argparse.ArgumentParser:
         "Train an embedding table for three steps in fresh processes, alone and divided among them, and tell what "
         "memory a million ids take, and a trillion parameters would.",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where tables.json goes")
+    add_out(parser, "where tables.json goes")
     parser.add_argument("--ids", metavar="N", type=positive, default=4_000_000, help="default: 4000000")
     parser.add_argument("--dim", metavar="N", type=positive, default=16, help="numbers of each id; default: 16")
     parser.add_argument(
@@ -117,16 +117,14 @@ def tables_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_quick(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="tiny nets, two rounds: only to see that it runs")
+
+
 @main_guard
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    arguments = list(argv or ())
-    while arguments[:1] == ["--debug"]:
-        arguments = [*arguments[1:], "--debug"]
-    if arguments and arguments[0] in _BENCHMARKS:
-        return _BENCHMARKS[arguments[0]](arguments[1:])
-    parse_arguments(build_parser(), arguments)
-    raise UsageError(f"the first word says what is measured: {', '.join(_BENCHMARKS)} (see lhuc-bench --help)")
+    return run_verb(argv, _BENCHMARKS, build_parser(), says="measured")
 
 
 def _adapter(argv: Sequence[str]) -> int:
@@ -165,22 +163,14 @@ def _adapter(argv: Sequence[str]) -> int:
 def _store(argv: Sequence[str]) -> int:
     """Lhuc-bench store."""
     args = parse_arguments(store_parser(), argv)
-    from dataclasses import asdict
-
-    import torch
-
-    from lhuc_asr.bench.machine import describe_machine
     from lhuc_asr.bench.store import measure_stores, store_text, write_store_report
-    from lhuc_asr.config.provenance import commit
 
     measured = dict(measure_stores(args.out, args.kinds, num_profiles=args.profiles, num_gets=args.gets))
     print(store_text(measured))
     write_store_report(
         args.out / "store.json",
         measured,
-        machine=asdict(describe_machine(torch.device("cpu"))),
-        commit=commit(),
-        command=["lhuc-bench", "store", *argv],
+        **_origin("store", argv),
     )
     print(f"figures {args.out / 'store.json'}")
     return OK
@@ -189,17 +179,11 @@ def _store(argv: Sequence[str]) -> int:
 def _training(argv: Sequence[str]) -> int:
     """Lhuc-bench training."""
     args = parse_arguments(training_parser(), argv)
-    from dataclasses import asdict
-
     from lhuc_asr.parallel import set_num_threads
 
     set_num_threads(args.threads)
-    import torch
-
-    from lhuc_asr.bench.machine import describe_machine
     from lhuc_asr.bench.timing import Rounds
     from lhuc_asr.bench.training import NETWORKS, loop_text, measure_loop, write_loop_report
-    from lhuc_asr.config.provenance import commit
 
     rounds = Rounds(seconds=0.0, fewest=2) if args.quick else Rounds(seconds=args.seconds)
     measured = []
@@ -209,9 +193,7 @@ def _training(argv: Sequence[str]) -> int:
         write_loop_report(
             args.out / "training.json",
             measured,
-            commit=commit(),
-            command=["lhuc-bench", "training", *argv],
-            machine=asdict(describe_machine(torch.device("cpu"))),
+            **_origin("training", argv),
             num_threads=args.threads,
         )
     print(loop_text(measured) + "\n(QUICK: tiny nets, the figures mean nothing)" * args.quick)
@@ -222,13 +204,7 @@ def _training(argv: Sequence[str]) -> int:
 def _tables(argv: Sequence[str]) -> int:
     """Lhuc-bench tables."""
     args = parse_arguments(tables_parser(), argv)
-    from dataclasses import asdict
-
-    import torch
-
-    from lhuc_asr.bench.machine import describe_machine
     from lhuc_asr.bench.tables import Tables, machine_memory_gib, measure_tables, tables_text, write_tables_report
-    from lhuc_asr.config.provenance import commit
 
     asked = [Tables(args.ids, args.dim, num_processes) for num_processes in args.processes]
     measured = {of: measure_tables(of) for of in asked}
@@ -236,12 +212,23 @@ def _tables(argv: Sequence[str]) -> int:
     write_tables_report(
         args.out / "tables.json",
         measured,
-        machine=asdict(describe_machine(torch.device("cpu"))),
-        commit=commit(),
-        command=["lhuc-bench", "tables", *argv],
+        **_origin("tables", argv),
     )
     print(f"figures {args.out / 'tables.json'}")
     return OK
+
+
+def _origin(verb: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Where the figures come from: machine, commit and command."""
+    from dataclasses import asdict
+
+    import torch
+
+    from lhuc_asr.bench.machine import describe_machine
+    from lhuc_asr.config.provenance import commit
+
+    machine = asdict(describe_machine(torch.device("cpu")))
+    return {"machine": machine, "commit": commit(), "command": ["lhuc-bench", verb, *argv]}
 
 
 _BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._flags import add_allow_commands, add_data, add_model, add_out
 from lhuc_asr.cli._model import load_model
-from lhuc_asr.cli._speech import add_allow_commands
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,11 +17,9 @@ def build_parser() -> argparse.ArgumentParser:
         "Train a gate for a finished model: it hears an utterance and predicts one scale per hidden unit, so that "
         "lhuc-decode --conditioned adapts without a first pass. A run that was broken off goes on where it stopped.",
     )
-    parser.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
-    parser.add_argument(
-        "--data", metavar="DIR", type=Path, required=True, help="transcribed speech of many speakers; never test data"
-    )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the gate goes")
+    add_model(parser)
+    add_data(parser, "transcribed speech of many speakers; never test data")
+    add_out(parser, "where the gate goes")
     add_allow_commands(parser)
     add_overrides(parser, such_as="condition.warp=0.1, condition.projection.num_dims=8 or lhuc=lowest")
     return parser

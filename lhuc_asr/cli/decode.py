@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, add_overrides, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._flags import add_conditioned
 from lhuc_asr.cli._lattices import LatticeUse, add_lattice_flags, fit_calibration, lattice_use
 from lhuc_asr.cli._model import conditioner_of, open_model, tell_unknown
 from lhuc_asr.cli._speech import (
@@ -43,17 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "decode", "Recognise speech: words with times, state paths and, where wanted, confidences, per utterance."
     )
-    add_speech(
-        parser, data="the speech", out="where the words go", keep_going="leave out utterances whose audio is bad"
-    )
+    add_speech(parser, data="the speech", out="where the words go")
     parser.add_argument(
         "--profiles", metavar="STORE", type=Path, help="profiles of lhuc-adapt, used speaker by speaker"
     )
-    parser.add_argument(
-        "--conditioned",
-        metavar="DIR",
-        type=Path,
-        help="a gate of lhuc-condition, which hears every utterance; speakers with a profile are left to it",
+    add_conditioned(
+        parser,
+        "a gate of lhuc-condition, which hears every utterance; speakers with a profile are left to it",
     )
     add_transforms(parser)
     add_lattice_flags(parser)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_runtime
-from lhuc_asr.cli._speech import add_allow_commands
+from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_run
+from lhuc_asr.cli._flags import add_allow_commands, add_data, add_out
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,8 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
         "environment is a speaker of the new corpus; its tables utt2env, utt2clean, spk2condition and spk2factors say "
         "who is heard where. The same settings write the same speech; what is there already is not written again.",
     )
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="the clean corpus")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the new corpus, sound files included")
+    add_data(parser, "the clean corpus")
+    add_out(parser, "the new corpus, sound files included")
     add_allow_commands(parser)
     add_overrides(parser, such_as="environments=test or environments.noises=[pink,babble]")
     return parser
@@ -29,10 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
-    from lhuc_asr.config.compose import compose
-
-    config = compose(args.overrides)
-    start_runtime(config.runtime)
+    config = start_run(args.overrides)
     from lhuc_asr.data.load import load_manifest
     from lhuc_asr.features.environment_writing import write_environments
     from lhuc_asr.features.environments import EnvironmentCorpus

@@ -28,12 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Estimate speakers' transforms (fMLLR) from their own speech, for lhuc-decode --transforms and lhuc-adapt "
         "--transforms. The model must have been trained on transformed features (fmllr=sat).",
     )
-    add_speech(
-        parser,
-        data="the speakers' speech",
-        out="where the transforms go",
-        keep_going="leave out utterances whose audio is bad",
-    )
+    add_speech(parser, data="the speakers' speech", out="where the transforms go")
     parser.add_argument(
         "--text",
         metavar="PATH",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lhuc_asr.cli._common import OK, UsageError, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._flags import add_allow_commands, add_out, natural, positive
 
 if TYPE_CHECKING:
     from lhuc_asr.data.corpora.preparation import Prepared, PrepareOptions
@@ -41,29 +42,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.epilog, parser.formatter_class = _EPILOG, argparse.RawDescriptionHelpFormatter
     parser.add_argument("corpus", metavar="CORPUS", choices=CORPORA, help=", ".join(CORPORA))
     parser.add_argument("--root", metavar="DIR", type=Path, help="where the corpus lies")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where to write the sets")
+    add_out(parser, "where to write the sets")
     parser.add_argument("--keep-going", action="store_true", help="leave out and list what is bad; else nothing starts")
-    parser.add_argument("--allow-commands", action="store_true", help="run the commands ('cmd |') that the data names")
+    add_allow_commands(parser)
     parser.add_argument("--lexicon", metavar="FILE", type=Path, help="check the words against it and copy it to --out")
-    parser.add_argument("--sampling-rate", metavar="HZ", type=_positive, help="the rate that all audio must have")
-    parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="of what is drawn or held out (0)")
-    parser.add_argument("--num-jobs", metavar="N", type=_natural, default=0, help="processes; 0 is one a core (0)")
-    parser.add_argument("--pictures", metavar="N", type=_natural, default=0, help="draw N spectrograms of each set (0)")
+    parser.add_argument("--sampling-rate", metavar="HZ", type=positive, help="the rate that all audio must have")
+    parser.add_argument("--seed", metavar="N", type=natural, default=0, help="of what is drawn or held out (0)")
+    parser.add_argument("--num-jobs", metavar="N", type=natural, default=0, help="processes; 0 is one a core (0)")
+    parser.add_argument("--pictures", metavar="N", type=natural, default=0, help="draw N spectrograms of each set (0)")
     parser.add_argument("--size", choices=SIZES, default="full", help="of the demo corpus (full)")
     parser.add_argument("--microphone", choices=MICROPHONES, help="of meetings: headsets or one on the table (ihm)")
     return parser
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not _natural(text):
-        raise argparse.ArgumentTypeError("must not be 0")
-    return int(text)
 
 
 @main_guard

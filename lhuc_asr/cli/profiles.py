@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import OK, SOME_FAILED, UsageError, command_parser, main_guard, parse_arguments
+from lhuc_asr.cli._flags import add_model
 
 if TYPE_CHECKING:
     from lhuc_asr.profiles.profile import Profile
@@ -66,7 +67,7 @@ def _add_looking(verbs: Verbs) -> None:
         "Prove of every current profile: its files are whole, it belongs to the model, every layer acts, it comes back "
         "from disk bit for bit, it changes the output, and detached it leaves no trace.",
     )
-    verify.add_argument("--model", metavar="DIR", type=Path, required=True, help="model directory of lhuc-train")
+    add_model(verify)
     _add_speaker(verify, several=True, required=False)
 
 

@@ -14,9 +14,10 @@ from lhuc_asr.cli._common import (
     command_parser,
     main_guard,
     parse_arguments,
-    positive,
-    start_runtime,
+    start_run,
 )
+from lhuc_asr.cli._flags import add_data, add_out, positive
+from lhuc_asr.cli._verbs import run_verb
 
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
@@ -53,7 +54,7 @@ def prepare_parser() -> argparse.ArgumentParser:
     parser.epilog, parser.formatter_class = _LAYOUTS_HELP, argparse.RawDescriptionHelpFormatter
     parser.add_argument("layout", metavar="LAYOUT", choices=LAYOUTS, help=", ".join(LAYOUTS))
     parser.add_argument("--root", metavar="DIR", type=Path, help="where the log lies")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where to write the parts")
+    add_out(parser, "where to write the parts")
     parser.add_argument("--task", metavar="NAME", action="append", help="keep this label only; may be repeated")
     add_overrides(parser, such_as="click_split=by_user or click_log.num_users=500")
     return parser
@@ -62,8 +63,8 @@ def prepare_parser() -> argparse.ArgumentParser:
 def train_parser() -> argparse.ArgumentParser:
     """The command line of ``lhuc-rank train``."""
     parser = command_parser("rank train", "Train a ranking model; what is finished is not trained again.")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="from lhuc-rank prepare")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the system")
+    add_data(parser, "from lhuc-rank prepare")
+    add_out(parser, "folder of the system")
     parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="runs, from runtime.seed on (1)")
     add_overrides(parser, such_as="ranker=ppnet or ranker_training.lr=0.001")
     return parser
@@ -76,7 +77,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
         "Judge trained systems on a part of a log: order within users (GAUC) and over all (AUC), probabilities. With "
         "several seeds of a system: mean and 95 %% interval.",
     )
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="from lhuc-rank prepare")
+    add_data(parser, "from lhuc-rank prepare")
     parser.add_argument("--part", choices=PARTS, default="test", help="which impressions (test)")
     parser.add_argument(
         "--system",
@@ -85,21 +86,15 @@ def evaluate_parser() -> argparse.ArgumentParser:
         required=True,
         help="from lhuc-rank train; repeatable, the first one is what the others are measured against",
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where results.json and pictures go")
+    add_out(parser, "where results.json and pictures go")
     return parser
 
 
 @main_guard
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    arguments = list(argv or ())
-    while arguments[:1] == ["--debug"]:
-        arguments = [*arguments[1:], "--debug"]
     verbs = {"prepare": _prepare, "train": _train, "evaluate": _evaluate}
-    if arguments and arguments[0] in verbs:
-        return verbs[arguments[0]](arguments[1:])
-    parse_arguments(build_parser(), arguments)
-    raise UsageError(f"the first word says what is done: {', '.join(VERBS)} (see lhuc-rank --help)")
+    return run_verb(argv, verbs, build_parser(), says="done")
 
 
 def _prepare(argv: Sequence[str]) -> int:
@@ -155,13 +150,11 @@ def _read(layout: str, root: Path, config: Config) -> TimedLog:
 def _train(argv: Sequence[str]) -> int:
     """Lhuc-rank train."""
     args = parse_arguments(train_parser(), argv)
-    from lhuc_asr.config.compose import compose
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.ranking.data.folder import fingerprint, read_part
     from lhuc_asr.ranking.runs import Lesson, train_seeds
 
-    config = compose(args.overrides)
-    start_runtime(config.runtime)
+    config = start_run(args.overrides)
     lesson = Lesson(
         train=read_part(args.data, "train"),
         dev=read_part(args.data, "dev"),

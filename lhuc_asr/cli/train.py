@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_runtime
-from lhuc_asr.cli._speech import add_allow_commands
+from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_run
+from lhuc_asr.cli._flags import add_allow_commands, add_data, add_out
 
 if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
@@ -25,11 +25,11 @@ def build_parser() -> argparse.ArgumentParser:
         "A run that was broken off goes on where it stopped. Several processes share the training of the network "
         "when torchrun starts the command.",
     )
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="transcribed speech to train on")
+    add_data(parser, "transcribed speech to train on")
     parser.add_argument(
         "--lexicon", metavar="FILE", type=Path, required=True, help="pronunciations, lines: WORD PHONE PHONE ..."
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the model directory goes")
+    add_out(parser, "where the model directory goes")
     parser.add_argument(
         "--dev",
         metavar="DIR",
@@ -53,10 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parse_arguments(build_parser(), argv)
-    from lhuc_asr.config.compose import compose
-
-    config = compose(args.overrides)
-    start_runtime(config.runtime)
+    config = start_run(args.overrides)
     from lhuc_asr.config.build import build_settings
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.system.build import build_system

@@ -79,8 +79,8 @@ def test_every_other_flag_changes_something(corpus: Path, tmp_path: Path, capsys
         (["kaldi", "--root", "/no/such/folder"], "does not exist"),
         (["demo", "--root", "x"], "--root means nothing for the corpus 'demo'"),
         (["fsdd", "--size", "smallest"], "--size means nothing"),
-        (["fsdd", "--seed", "-1"], "expected one argument|not a whole number"),
-        (["fsdd", "--sampling-rate", "0"], "must not be 0"),
+        (["fsdd", "--seed", "-1"], "expected one argument|expected a number from 0"),
+        (["fsdd", "--sampling-rate", "0"], "expected a number from 1"),
         (["fsdd", "--spk", "x"], "--spk"),
     ],
 )
