@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments
 from lhuc_asr.cli._flags import add_allow_commands, add_data, add_model, add_out
 from lhuc_asr.cli._model import load_model
+
+if TYPE_CHECKING:
+    from lhuc_asr.conditioning.settings import ConditionConfig
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,8 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts = ", ".join(f"{name} ({width})" for name, width in conditioner.describe.parts.items())
     print(report)
     if not report.helps:
-        print("held-out speakers gain nothing by being heard: try fewer directions, fewer layers or fewer epochs")
+        print(f"held-out speakers gain nothing by being heard: {_advice(config.condition)}")
     if config.condition.joint:
         print(f"model {args.out / 'model'}: the network that goes with this gate, and with no other")
     print(f"gate {args.out}: {parts} -> {num_units} units in {len(conditioner.sites)} layers")
     return OK
+
+
+def _advice(config: ConditionConfig) -> str:
+    """What to try where a gate does not help."""
+    if any(kind.name == "table" for kind in config.vectors) and not config.joint:
+        return "the network has learnt the speakers of the table by heart; train it along with condition.joint=true"
+    return "try fewer directions, fewer layers or fewer epochs"
