@@ -40,6 +40,9 @@ ROOMS = {*MAY_IMPORT, "config", "cli"}
 MAY_IMPORT["config"] = ROOMS - {"cli"}
 MAY_IMPORT["cli"] = ROOMS
 
+SUB_ROOMS = {"adaptation": ("parameters", "passes", "targets", "objectives", "update")}
+"""Room -> its sub-rooms; each imports only those before it, and the files beside them lie on top."""
+
 ONLY_IN = {
     "hydra": "config/",
     "omegaconf": "config/",
@@ -81,6 +84,18 @@ def test_imports_run_downwards(name: str) -> None:
         used = module.split(".")[1] if module.startswith("lhuc_asr.") else room
         if used != "__version__":
             assert used == room or used in MAY_IMPORT[room], f"{name}:{line}: {room} may not import {used}"
+
+
+@pytest.mark.parametrize("room", SUB_ROOMS)
+def test_imports_among_sub_rooms_run_downwards(room: str) -> None:
+    order = SUB_ROOMS[room]
+    assert set(order) == {own.parent.name for own in (PACKAGE / room).glob("*/__init__.py")}
+    for height, sub_room in enumerate(order):
+        for source in (PACKAGE / room / sub_room).rglob("*.py"):
+            for line, module in imported(source):
+                if module.startswith(f"lhuc_asr.{room}."):
+                    used = module.split(".")[2]
+                    assert used in order[: height + 1], f"{source}:{line}: {sub_room} may not import {used}"
 
 
 @pytest.mark.parametrize("name", NAMES)

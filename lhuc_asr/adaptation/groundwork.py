@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion, criterion_of
 from lhuc_asr.adaptation.keys import AdaptationSettings
-from lhuc_asr.adaptation.other_words import OtherWords, words_from
-from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set, prove_numbers_act
-from lhuc_asr.adaptation.priors import prior_of
-from lhuc_asr.adaptation.target_config import Supervision
+from lhuc_asr.adaptation.parameters.priors import prior_of
+from lhuc_asr.adaptation.parameters.sets import ParameterSet, parameter_set, prove_numbers_act
+from lhuc_asr.adaptation.targets.config import Supervision
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion, criterion_of
+from lhuc_asr.adaptation.targets.other_words import OtherWords, words_from
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.profiles.prior import ScalePrior

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.guard import GuardConfig
-from lhuc_asr.adaptation.other_words import OtherWords
-from lhuc_asr.adaptation.priors import content_of
-from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig, SpeakerPlan
-from lhuc_asr.adaptation.target_config import Supervision
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.parameters.priors import content_of
+from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig, SpeakerPlan
+from lhuc_asr.adaptation.passes.speaker_passes import Feats
+from lhuc_asr.adaptation.targets.config import Supervision
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.targets.other_words import OtherWords
+from lhuc_asr.adaptation.update.guard import GuardConfig
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.files import sha256
@@ -25,8 +25,6 @@ from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.settings import canonical, to_plain
 from lhuc_asr.tensors import digest
-
-Feats = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)

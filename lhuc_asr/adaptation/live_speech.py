@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lhuc_asr.adaptation.lower_part import device_of
+from lhuc_asr.adaptation.objectives.lower_part import device_of
 from lhuc_asr.adaptation.online import OnlineAdaptation, OnlineRun
+from lhuc_asr.adaptation.parameters.stored import Stored
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.run import AdaptationRun
 from lhuc_asr.adaptation.speaker_store import SpeakerWork
-from lhuc_asr.adaptation.stored_parameters import Stored
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.progress import track
 

@@ -17,15 +17,15 @@ from typing import Any
 
 from torch import Tensor
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
-from lhuc_asr.adaptation.own_parameters import Beginning
-from lhuc_asr.adaptation.passes import Decoder, SpeakerPass
-from lhuc_asr.adaptation.priors import Expectation
-from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.supervision import SpeakerTargets, require_speech
-from lhuc_asr.adaptation.target_making import TargetMaker
-from lhuc_asr.adaptation.update import UpdateReport, adapt_group
+from lhuc_asr.adaptation.keys import AdaptationSettings
+from lhuc_asr.adaptation.parameters.own import Beginning
+from lhuc_asr.adaptation.parameters.priors import Expectation
+from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
+from lhuc_asr.adaptation.passes.speaker_passes import Decoder, Feats, SpeakerPass
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.targets.making import TargetMaker
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets, require_speech
+from lhuc_asr.adaptation.update.sweeps import UpdateReport, adapt_group
 from lhuc_asr.adaptation.updating import Updated, beginning, speech_of
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from lhuc_asr.adaptation.groundwork import Groundwork
-from lhuc_asr.adaptation.keys import Feats, SpeakerKeys, search_key, speaker_keys
-from lhuc_asr.adaptation.protocol import SpeakerPlan, plan_speaker
+from lhuc_asr.adaptation.keys import SpeakerKeys, search_key, speaker_keys
+from lhuc_asr.adaptation.passes.protocol import SpeakerPlan, plan_speaker
+from lhuc_asr.adaptation.passes.speaker_passes import Feats
 from lhuc_asr.adaptation.results import SpeakerFailure
 from lhuc_asr.adaptation.speaker_store import SpeakerWork
 from lhuc_asr.data.manifest import Manifest, Utterance

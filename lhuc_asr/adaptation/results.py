@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.update import UpdateReport
+from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
+from lhuc_asr.adaptation.update.sweeps import UpdateReport
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.files import write_json
 from lhuc_asr.profiles.format import profile_stem
@@ -29,7 +29,7 @@ class SpeakerResult:
         second_pass: adapted hypotheses of the same utterances; None when no second pass was asked for.
         failed: utterance id -> why a pass found no path; such an utterance counts as recognised without words.
         resumed: everything was there already from an earlier run.
-        kept: how much of the speech counted, as `lhuc_asr.adaptation.supervision.SpeakerTargets.kept` tells it.
+        kept: how much of the speech counted, as `lhuc_asr.adaptation.targets.supervision.SpeakerTargets.kept` tells it.
     """
 
     speaker: str

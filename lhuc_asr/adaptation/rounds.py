@@ -14,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
-from lhuc_asr.adaptation.agreement import share_changed
-from lhuc_asr.adaptation.held_out import Verdict
-from lhuc_asr.adaptation.parameter_sets import ParameterSet
-from lhuc_asr.adaptation.passes import PassStore, SpeakerPass
-from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.recognition import Recognition
-from lhuc_asr.adaptation.supervision import SpeakerTargets
+from lhuc_asr.adaptation.parameters.sets import ParameterSet
+from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
+from lhuc_asr.adaptation.passes.recognition import Recognition
+from lhuc_asr.adaptation.passes.speaker_passes import PassStore, SpeakerPass
 from lhuc_asr.adaptation.target_source import TargetSource
-from lhuc_asr.adaptation.update import Round, UpdateReport
+from lhuc_asr.adaptation.targets.agreement import share_changed
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
+from lhuc_asr.adaptation.update.held_out import Verdict
+from lhuc_asr.adaptation.update.sweeps import Round, UpdateReport
 from lhuc_asr.adaptation.updating import Updated
 from lhuc_asr.decoding.speed import SpeedMeter
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lhuc_asr.adaptation.groundwork import Groundwork
-from lhuc_asr.adaptation.passes import SpeakerPass
-from lhuc_asr.adaptation.priors import Expectation
-from lhuc_asr.adaptation.protocol import Protocol
-from lhuc_asr.adaptation.recognition import Recognition
+from lhuc_asr.adaptation.parameters.priors import Expectation
+from lhuc_asr.adaptation.passes.protocol import Protocol
+from lhuc_asr.adaptation.passes.recognition import Recognition
+from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
 from lhuc_asr.adaptation.speaker_store import SpeakerStore, SpeakerWork
 from lhuc_asr.adaptation.target_source import TargetSource
 from lhuc_asr.decoding.speed import SpeedMeter

@@ -11,15 +11,15 @@ from functools import cached_property
 from pathlib import Path
 
 from lhuc_asr.adaptation.groundwork import Groundwork
-from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
+from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.live_speech import adapt_to_live_speech
-from lhuc_asr.adaptation.passes import Decoder
+from lhuc_asr.adaptation.parameters.stored import Stored
+from lhuc_asr.adaptation.passes.recognition import Recognition
+from lhuc_asr.adaptation.passes.speaker_passes import Decoder, Feats
 from lhuc_asr.adaptation.planning import StartOf, plan_speakers
-from lhuc_asr.adaptation.recognition import Recognition
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.run import AdaptationRun
 from lhuc_asr.adaptation.speaker_store import SpeakerStore, SpeakerWork
-from lhuc_asr.adaptation.stored_parameters import Stored
 from lhuc_asr.adaptation.whole_speech import adapt_to_whole_speech
 from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.keys import Feats
-from lhuc_asr.adaptation.other_words import OtherWords, Taught, align_other_words
-from lhuc_asr.adaptation.passes import PassStore, SpeakerPass
-from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.supervision import SpeakerTargets, align_references
-from lhuc_asr.adaptation.target_config import Supervision
-from lhuc_asr.adaptation.target_making import TargetMaker
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
+from lhuc_asr.adaptation.passes.speaker_passes import Feats, PassStore, SpeakerPass
+from lhuc_asr.adaptation.targets.config import Supervision
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.targets.making import TargetMaker
+from lhuc_asr.adaptation.targets.other_words import OtherWords, Taught, align_other_words
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets, align_references
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.errors import SpeakerError

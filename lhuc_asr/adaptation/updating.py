@@ -12,23 +12,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.group import Learnt
-from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
-from lhuc_asr.adaptation.guard import GuardReport
-from lhuc_asr.adaptation.held_out import HeldOutReport, held_out_utterances
-from lhuc_asr.adaptation.keys import AdaptationSettings, Feats
-from lhuc_asr.adaptation.lower_part import device_of
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
-from lhuc_asr.adaptation.parameter_config import Parameters
-from lhuc_asr.adaptation.parameter_sets import ParameterSet, parameter_set
-from lhuc_asr.adaptation.priors import Expectation
-from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters
-from lhuc_asr.adaptation.supervision import SpeakerTargets
-from lhuc_asr.adaptation.targets import joined
-from lhuc_asr.adaptation.update import Round, UpdateReport, adapt_group
-from lhuc_asr.adaptation.utterances import require_lengths, utterances_of
+from lhuc_asr.adaptation.keys import AdaptationSettings
+from lhuc_asr.adaptation.objectives.lower_part import device_of
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.objectives.utterances import require_lengths, utterances_of
+from lhuc_asr.adaptation.parameters.config import Parameters
+from lhuc_asr.adaptation.parameters.own import Beginning, OwnParameters
+from lhuc_asr.adaptation.parameters.priors import Expectation
+from lhuc_asr.adaptation.parameters.sets import ParameterSet, parameter_set
+from lhuc_asr.adaptation.parameters.stored import Stored, StoredParameters
+from lhuc_asr.adaptation.passes.speaker_passes import Feats
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.targets.frame_targets import joined
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
+from lhuc_asr.adaptation.update.group import Learnt
+from lhuc_asr.adaptation.update.grouping import GroupSizes, groups_of_speakers
+from lhuc_asr.adaptation.update.guard import GuardReport
+from lhuc_asr.adaptation.update.held_out import HeldOutReport, held_out_utterances
+from lhuc_asr.adaptation.update.sweeps import Round, UpdateReport, adapt_group
 from lhuc_asr.decoding.speed import cpu_seconds
 from lhuc_asr.errors import LhucError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
@@ -166,10 +167,10 @@ def update_speakers(
     """Learn the scales of many speakers; a speaker who fails gives the reason, and the others go on.
 
     They learn from frames with their windows, or from whole utterances, as suits the network (``learns_from_frames``).
-    Speakers learn in groups (`lhuc_asr.adaptation.grouping`), which do not depend on ``num_jobs``: the same speakers
-    with the same speech and settings get the same parameters bit for bit, with any number of processes. Among other
-    speakers, or alone, sums are rounded differently, and a parameter may differ by about 1e-6. On a device other than
-    the CPU all is done in this process.
+    Speakers learn in groups (`lhuc_asr.adaptation.update.grouping`), which do not depend on ``num_jobs``: the same
+    speakers with the same speech and settings get the same parameters bit for bit, with any number of processes. Among
+    other speakers, or alone, sums are rounded differently, and a parameter may differ by about 1e-6. On a device other
+    than the CPU all is done in this process.
 
     Args:
         network: frozen, in evaluation mode.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lhuc_asr.adaptation.learning import Learning
-from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters
-from lhuc_asr.adaptation.parameter_sets import ParameterSet
-from lhuc_asr.adaptation.passes import SpeakerPass
+from lhuc_asr.adaptation.parameters.own import Beginning, OwnParameters
+from lhuc_asr.adaptation.parameters.sets import ParameterSet
+from lhuc_asr.adaptation.parameters.stored import Stored, StoredParameters
+from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.run import AdaptationRun
 from lhuc_asr.adaptation.speaker_store import SpeakerWork
-from lhuc_asr.adaptation.stored_parameters import Stored, StoredParameters
 
 
 def adapt_to_whole_speech(run: AdaptationRun) -> Iterator[SpeakerResult | SpeakerFailure]:

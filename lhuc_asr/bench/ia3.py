@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.bench.nets import BenchNet, Speech
 from lhuc_asr.errors import DependencyError
 from lhuc_asr.training.objectives import frame_cross_entropy
@@ -99,7 +99,7 @@ def _learn(
 
 
 def minibatches(num_items: int, config: AdaptConfig) -> list[Tensor]:
-    """Numbers of the items of every update, in the order in which `lhuc_asr.adaptation.update.adapt` takes them."""
+    """Numbers of the items of every update, in the order in which `lhuc_asr.adaptation.update.sweeps` takes them."""
     generator = torch.Generator().manual_seed(config.seed)
     return [
         batch

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.splicing import SplicedFrames

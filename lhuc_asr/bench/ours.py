@@ -8,10 +8,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.group import Computing, opened_group
-from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.update import AdaptConfig, adapt_group
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.update.group import Computing, opened_group
+from lhuc_asr.adaptation.update.grouping import GroupSizes, groups_of_speakers
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, adapt_group
 from lhuc_asr.bench.ia3 import Scales, minibatches
 from lhuc_asr.bench.nets import BenchNet, Speech
 from lhuc_asr.errors import SpeakerError

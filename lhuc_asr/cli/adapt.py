@@ -13,7 +13,7 @@ from lhuc_asr.cli._model import conditioner_of, open_model, tell_unknown
 from lhuc_asr.cli._speech import chosen_speech, transforms_sha256, usable_speech
 
 if TYPE_CHECKING:
-    from lhuc_asr.adaptation.protocol import SpeakerPlan
+    from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
     from lhuc_asr.adaptation.session import AdaptationSession
     from lhuc_asr.conditioning.conditioner import Conditioner
@@ -270,7 +270,7 @@ class _Report:
 
     def _silence(self) -> dict[str, list[float]]:
         """Speaker -> share of the outputs that are silence, in the first pass and in the second."""
-        from lhuc_asr.adaptation.supervision import silence_share
+        from lhuc_asr.adaptation.targets.supervision import silence_share
 
         return {
             result.speaker: [

@@ -23,7 +23,7 @@ from lhuc_asr.cli._speech import (
 )
 
 if TYPE_CHECKING:
-    from lhuc_asr.adaptation.known_profiles import KnownProfiles
+    from lhuc_asr.adaptation.passes.known_profiles import KnownProfiles
     from lhuc_asr.conditioning.conditioner import Conditioner
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
@@ -126,7 +126,7 @@ def _write(out: Path, hypotheses: Mapping[str, Hypothesis]) -> None:
 
 def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[str, ...]) -> KnownProfiles:
     """Profiles of the chosen speakers; the speakers without one are told."""
-    from lhuc_asr.adaptation.known_profiles import KnownProfiles
+    from lhuc_asr.adaptation.passes.known_profiles import KnownProfiles
 
     if args.profiles is None:
         return KnownProfiles(Path(), system.fingerprint)

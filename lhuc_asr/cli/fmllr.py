@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _learnt_from(args: argparse.Namespace, speech: UsableSpeech, config: Config) -> dict[str, NDArray[np.float32]]:
     """Features of the utterances that the protocol lets transforms be estimated on."""
-    from lhuc_asr.adaptation.protocol import plan_speaker
+    from lhuc_asr.adaptation.passes.protocol import plan_speaker
 
     refuse_unusable(args, speech)
     own = {speaker: speech.manifest.of_speaker(speaker) for speaker in speech.manifest.speakers}

@@ -245,7 +245,7 @@ def _factorise(args: argparse.Namespace) -> int:
 
 
 def _prior(args: argparse.Namespace, store: ProfileStore) -> int:
-    from lhuc_asr.adaptation.held_out import Verdict
+    from lhuc_asr.adaptation.update.held_out import Verdict
     from lhuc_asr.cli._profiles import prior_table
     from lhuc_asr.profiles.prior import save_prior
     from lhuc_asr.profiles.prior_learning import Centre, learn_prior

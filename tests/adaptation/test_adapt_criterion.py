@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion, AdaptCriterionConfig, criterion_of
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion, AdaptCriterionConfig, criterion_of
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lhuc.adapter import LhucAdapter

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig, plan_speaker
+from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig, plan_speaker
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.errors import ConfigError, SpeakerError
 

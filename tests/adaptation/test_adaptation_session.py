@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from lhuc_asr.adaptation.keys import AdaptationSettings
-from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig
+from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.target_config import Supervision
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.targets.config import Supervision
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.decoding.wfst import DecodingConfig

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from lhuc_asr.adaptation.estimates import EstimateConfig, Estimation, Pull, divergence
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.priors import content_of, prior_of, start_at_mean
-from lhuc_asr.adaptation.spaces import Subspace
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.parameters.estimates import EstimateConfig, Estimation, Pull, divergence
+from lhuc_asr.adaptation.parameters.priors import content_of, prior_of, start_at_mean
+from lhuc_asr.adaptation.parameters.spaces import Subspace
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.errors import ConfigError, ProfileError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude, identity_r

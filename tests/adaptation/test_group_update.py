@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
-from lhuc_asr.adaptation.group import Computing, opened_group
-from lhuc_asr.adaptation.lower_part import Minibatch
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.rows import Rows
-from lhuc_asr.adaptation.stack_objective import StackObjective
-from lhuc_asr.adaptation.update import AdaptConfig, StepSchedule, UpdateReport, adapt, adapt_group
+from lhuc_asr.adaptation.objectives.lower_part import Minibatch
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.objectives.rows import Rows
+from lhuc_asr.adaptation.objectives.stack_objective import StackObjective
+from lhuc_asr.adaptation.update.group import Computing, opened_group
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, StepSchedule, UpdateReport, adapt, adapt_group
 from lhuc_asr.errors import SiteError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter

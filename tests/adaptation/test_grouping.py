@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhuc_asr.adaptation.grouping import GroupSizes, groups_of_speakers
-from lhuc_asr.adaptation.minibatches import joint_minibatches
-from lhuc_asr.adaptation.rows import Rows
+from lhuc_asr.adaptation.objectives.minibatches import joint_minibatches
+from lhuc_asr.adaptation.objectives.rows import Rows
+from lhuc_asr.adaptation.update.grouping import GroupSizes, groups_of_speakers
 
 LENGTHS = st.lists(st.integers(1, 30), max_size=20)
 

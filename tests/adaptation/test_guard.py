@@ -14,10 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhuc_asr.adaptation.guard import GuardConfig, GuardReport, Trial, tried
-from lhuc_asr.adaptation.held_out import Verdict
 from lhuc_asr.adaptation.results import SpeakerResult
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.update.guard import GuardConfig, GuardReport, Trial, tried
+from lhuc_asr.adaptation.update.held_out import Verdict
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.profiles.format import load_profile

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhuc_asr.adaptation.held_out import HeldOutReport, Verdict, divide, judge
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.priors import start_at_mean
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
-from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.parameters.priors import start_at_mean
+from lhuc_asr.adaptation.update.held_out import HeldOutReport, Verdict, divide, judge
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.splicing import SplicedFrames
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lhuc_asr.adaptation.known_profiles import KnownProfiles
+from lhuc_asr.adaptation.passes.known_profiles import KnownProfiles
 from lhuc_asr.errors import ProfileError
 from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.models.dnn import Dnn, DnnConfig

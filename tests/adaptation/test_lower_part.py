@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lhuc_asr.adaptation.lower_part import highest_split
+from lhuc_asr.adaptation.objectives.lower_part import highest_split
 from lhuc_asr.errors import SiteError
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.guard import GuardConfig
 from lhuc_asr.adaptation.online import OnlineAdaptation
-from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig, SpeakerPlan, plan_speaker
+from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig, SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
-from lhuc_asr.adaptation.target_config import Supervision
-from lhuc_asr.adaptation.target_making import TargetMaker
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.targets.config import Supervision
+from lhuc_asr.adaptation.targets.making import TargetMaker
+from lhuc_asr.adaptation.update.guard import GuardConfig
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.profiles.format import load_profile

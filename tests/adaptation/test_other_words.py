@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhuc_asr.adaptation.agreement import agreed_frames, agreed_words
 from lhuc_asr.adaptation.keys import AdaptationSettings
-from lhuc_asr.adaptation.other_words import OtherWords, align_other_words, read_words, words_from
-from lhuc_asr.adaptation.passes import SpeakerPass
-from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
+from lhuc_asr.adaptation.passes.protocol import ProtocolConfig, SpeakerPlan
+from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
 from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.target_config import Supervision, TargetConfig, Weighting
-from lhuc_asr.adaptation.target_making import TargetMaker
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.targets.agreement import agreed_frames, agreed_words
+from lhuc_asr.adaptation.targets.config import Supervision, TargetConfig, Weighting
+from lhuc_asr.adaptation.targets.making import TargetMaker
+from lhuc_asr.adaptation.targets.other_words import OtherWords, align_other_words, read_words, words_from
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word, write_hypotheses
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.lhuc.sites import LhucConfig

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.own_parameters import OwnParameters
-from lhuc_asr.adaptation.parameter_config import ParameterConfig, Parameters
-from lhuc_asr.adaptation.parameter_sets import InputTransform, WeightSet, parameter_set, prove_numbers_act
-from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.objectives.utterances import utterances_of
+from lhuc_asr.adaptation.parameters.config import ParameterConfig, Parameters
+from lhuc_asr.adaptation.parameters.own import OwnParameters
+from lhuc_asr.adaptation.parameters.sets import InputTransform, WeightSet, parameter_set, prove_numbers_act
+from lhuc_asr.adaptation.parameters.stored import load_parameters
+from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerResult
-from lhuc_asr.adaptation.stored_parameters import load_parameters
-from lhuc_asr.adaptation.update import AdaptConfig, adapt, adapt_group
-from lhuc_asr.adaptation.utterances import utterances_of
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, adapt, adapt_group
 from lhuc_asr.errors import ConfigError, ProfileError, SiteError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.blstm import Blstm, BlstmConfig

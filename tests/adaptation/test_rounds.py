@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.agreement import share_changed
 from lhuc_asr.adaptation.keys import AdaptationSettings
-from lhuc_asr.adaptation.passes import SpeakerPass
-from lhuc_asr.adaptation.protocol import Protocol, ProtocolConfig
+from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
+from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
 from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.target_config import Supervision
-from lhuc_asr.adaptation.target_making import TargetMaker
-from lhuc_asr.adaptation.update import AdaptConfig, Round
+from lhuc_asr.adaptation.targets.agreement import share_changed
+from lhuc_asr.adaptation.targets.config import Supervision
+from lhuc_asr.adaptation.targets.making import TargetMaker
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, Round
 from lhuc_asr.adaptation.updating import update_speakers
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError

@@ -12,13 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion, AdaptCriterionConfig, criterion_of
-from lhuc_asr.adaptation.sequence_criteria import CtcOfBelieved, LfMmiOfBelieved, SmbrOfBelieved, segments_of_outputs
-from lhuc_asr.adaptation.supervision import silence_share
-from lhuc_asr.adaptation.target_config import Supervision, TargetConfig, Weighting
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
-from lhuc_asr.adaptation.utterance_objective import GroupUtterances, opened_utterance_objective
-from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.objectives.utterance_objective import GroupUtterances, opened_utterance_objective
+from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.targets.config import Supervision, TargetConfig, Weighting
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion, AdaptCriterionConfig, criterion_of
+from lhuc_asr.adaptation.targets.sequence_criteria import (
+    CtcOfBelieved,
+    LfMmiOfBelieved,
+    SmbrOfBelieved,
+    segments_of_outputs,
+)
+from lhuc_asr.adaptation.targets.supervision import silence_share
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.decoding.ctc_graph import ctc_hmm, transition_ids_of
 from lhuc_asr.decoding.lattice import Lattice
 from lhuc_asr.decoding.lattice_posteriors import arc_posteriors, frame_posteriors

@@ -16,16 +16,16 @@ import torch
 from hypothesis import given, settings
 
 from lhuc_asr.adaptation.keys import AdaptationSettings, search_key, speaker_keys
-from lhuc_asr.adaptation.passes import PassStore, SpeakerPass
-from lhuc_asr.adaptation.posteriors import mixed, of_log_probs, of_path, sharpened
-from lhuc_asr.adaptation.protocol import ProtocolConfig, SpeakerPlan
+from lhuc_asr.adaptation.passes.protocol import ProtocolConfig, SpeakerPlan
+from lhuc_asr.adaptation.passes.speaker_passes import PassStore, SpeakerPass
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.target_config import Confidence, Supervision, TargetConfig, Weighting
-from lhuc_asr.adaptation.target_making import TargetMaker, sentence_states
-from lhuc_asr.adaptation.targets import EntropyTargets
-from lhuc_asr.adaptation.update import AdaptConfig
-from lhuc_asr.adaptation.weighting import FrameConfidences, FrameWeighting, word_confidences_by_frame
+from lhuc_asr.adaptation.targets.config import Confidence, Supervision, TargetConfig, Weighting
+from lhuc_asr.adaptation.targets.frame_targets import EntropyTargets
+from lhuc_asr.adaptation.targets.making import TargetMaker, sentence_states
+from lhuc_asr.adaptation.targets.posteriors import mixed, of_log_probs, of_path, sharpened
+from lhuc_asr.adaptation.targets.weighting import FrameConfidences, FrameWeighting, word_confidences_by_frame
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.confidence import Confidences
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.supervision import SpeakerTargets
-from lhuc_asr.adaptation.targets import (
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.targets.frame_targets import (
     EntropyTargets,
     SoftTargets,
     Targets,
@@ -20,8 +20,8 @@ from lhuc_asr.adaptation.targets import (
     differentiated_by_logits,
     joined,
 )
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt_group
-from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn

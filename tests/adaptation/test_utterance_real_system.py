@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
 from lhuc_asr.adaptation.keys import AdaptationSettings
-from lhuc_asr.adaptation.known_profiles import KnownProfiles
-from lhuc_asr.adaptation.protocol import ProtocolConfig
+from lhuc_asr.adaptation.passes.known_profiles import KnownProfiles
+from lhuc_asr.adaptation.passes.protocol import ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.target_config import Supervision
+from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.wfst import DecodingConfig
 from lhuc_asr.features.fbank import FbankConfig

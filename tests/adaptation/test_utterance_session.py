@@ -14,15 +14,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation import utterances as pieces
-from lhuc_asr.adaptation.grouping import GroupSizes
 from lhuc_asr.adaptation.keys import AdaptationSettings
-from lhuc_asr.adaptation.protocol import ProtocolConfig
+from lhuc_asr.adaptation.objectives import utterances as pieces
+from lhuc_asr.adaptation.passes.protocol import ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
-from lhuc_asr.adaptation.supervision import SpeakerTargets
-from lhuc_asr.adaptation.target_config import Supervision
-from lhuc_asr.adaptation.update import AdaptConfig
+from lhuc_asr.adaptation.targets.config import Supervision
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
+from lhuc_asr.adaptation.update.grouping import GroupSizes
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.adaptation.updating import Updated, update_speakers
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.hypothesis import Hypothesis, Word

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.update import AdaptConfig, UpdateReport, adapt, adapt_group
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt, adapt_group
 from lhuc_asr.errors import ModelError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter

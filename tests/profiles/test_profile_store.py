@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import FINGERPRINT, KINDS, bytes_of, new_store, profile, value_of
 
-from lhuc_asr.adaptation.known_profiles import KnownProfiles
+from lhuc_asr.adaptation.passes.known_profiles import KnownProfiles
 from lhuc_asr.errors import ProfileError, SpeakerError
 from lhuc_asr.profiles import store as module
 from lhuc_asr.profiles.format import load_profile, profile_path, save_profile

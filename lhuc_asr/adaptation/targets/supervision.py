@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.other_words import align_words
-from lhuc_asr.adaptation.posteriors import as_targets
-from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.sequence_criteria import Goal
-from lhuc_asr.adaptation.targets import EntropyTargets, SoftTargets, Targets
+from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
+from lhuc_asr.adaptation.targets.frame_targets import EntropyTargets, SoftTargets, Targets
+from lhuc_asr.adaptation.targets.other_words import align_words
+from lhuc_asr.adaptation.targets.posteriors import as_targets
+from lhuc_asr.adaptation.targets.sequence_criteria import Goal
 from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.hmm.model import HmmModel

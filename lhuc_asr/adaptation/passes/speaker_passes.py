@@ -24,6 +24,9 @@ from lhuc_asr.progress import track
 
 logger = logging.getLogger(__name__)
 
+Feats = Mapping[str, NDArray[np.float32]]
+"""Utterance id -> (T, F) normalised."""
+
 LogLikes = NDArray[np.float32]
 _PAGE = "pass.json"
 

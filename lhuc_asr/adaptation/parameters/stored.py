@@ -31,7 +31,7 @@ class StoredParameters:
     Attributes:
         speaker: any id.
         base_fingerprint: of the only model that these numbers fit.
-        parameters: their kind, a name of `lhuc_asr.adaptation.parameter_config.Parameters`.
+        parameters: their kind, a name of `lhuc_asr.adaptation.parameters.config.Parameters`.
         r: name -> numbers; zeros leave the model as it is. Empty where somebody has removed the file, which may be as
             large as the model, after the words were recognised.
         supervision: where the targets came from.

@@ -8,7 +8,7 @@ from math import ceil
 
 import torch
 
-from lhuc_asr.adaptation.group import CACHE_BYTES
+from lhuc_asr.adaptation.update.group import CACHE_BYTES
 
 _ROWS_ON_CPU = 1024
 """Products of more rows are hardly faster, and what lies between them leaves the processor's cache."""

@@ -10,8 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.sequence_criteria import CtcOfBelieved, LfMmiOfBelieved, SequenceCriterion, SmbrOfBelieved
-from lhuc_asr.adaptation.target_config import Supervision, TargetConfig
+from lhuc_asr.adaptation.targets.config import Supervision, TargetConfig
+from lhuc_asr.adaptation.targets.sequence_criteria import (
+    CtcOfBelieved,
+    LfMmiOfBelieved,
+    SequenceCriterion,
+    SmbrOfBelieved,
+)
 from lhuc_asr.decoding.ctc_graph import is_ctc
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.models.network import log_posteriors

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.parameter_config import ParameterConfig, Parameters
-from lhuc_asr.adaptation.weight_changes import Change, Difference, InputFactors, LowRank, Numbers, exchanged
+from lhuc_asr.adaptation.parameters.config import ParameterConfig, Parameters
+from lhuc_asr.adaptation.parameters.weight_changes import Change, Difference, InputFactors, LowRank, Numbers, exchanged
 from lhuc_asr.errors import ConfigError, SiteError
 from lhuc_asr.lhuc.hooks import attached_scales
 from lhuc_asr.lhuc.sites import Site

@@ -10,16 +10,16 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.estimates import Estimate, plain_estimate, rows_of, stacked
-from lhuc_asr.adaptation.held_out import Division, divide
-from lhuc_asr.adaptation.lower_part import GroupFrames, device_of, highest_split
-from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames
-from lhuc_asr.adaptation.objective import HookedObjective, Objective, opened_objective
-from lhuc_asr.adaptation.own_parameters import Beginning, OwnParameters, acting, neutral
-from lhuc_asr.adaptation.parameter_objective import ParameterObjective
-from lhuc_asr.adaptation.utterance_objective import GroupUtterances, opened_utterance_objective
-from lhuc_asr.adaptation.utterances import SpeakerUtterances
+from lhuc_asr.adaptation.objectives.lower_part import GroupFrames, device_of, highest_split
+from lhuc_asr.adaptation.objectives.minibatches import JointMinibatch, SpeakerFrames
+from lhuc_asr.adaptation.objectives.objective import HookedObjective, Objective, opened_objective
+from lhuc_asr.adaptation.objectives.parameter_objective import ParameterObjective
+from lhuc_asr.adaptation.objectives.utterance_objective import GroupUtterances, opened_utterance_objective
+from lhuc_asr.adaptation.objectives.utterances import SpeakerUtterances
+from lhuc_asr.adaptation.parameters.estimates import Estimate, plain_estimate, rows_of, stacked
+from lhuc_asr.adaptation.parameters.own import Beginning, OwnParameters, acting, neutral
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.update.held_out import Division, divide
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.hooks import refuse_attached
 from lhuc_asr.models.network import AcousticNetwork

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lhuc_asr.adaptation.group import SpeakerGroup
-from lhuc_asr.adaptation.held_out import HeldOutConfig, HeldOutReport, Verdict, best_of, judge
+from lhuc_asr.adaptation.update.group import SpeakerGroup
+from lhuc_asr.adaptation.update.held_out import HeldOutConfig, HeldOutReport, Verdict, best_of, judge
 
 
 class SweepWatch:

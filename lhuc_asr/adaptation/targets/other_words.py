@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lhuc_asr.adaptation.passes import SpeakerPass
-    from lhuc_asr.adaptation.protocol import SpeakerPlan
+    from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
+    from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
     from lhuc_asr.system.model_directory import AcousticSystem
 
 logger = logging.getLogger(__name__)

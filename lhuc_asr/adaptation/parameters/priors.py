@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.estimates import (
+from lhuc_asr.adaptation.parameters.estimates import (
     BayesianEstimate,
     Estimate,
     EstimateConfig,
@@ -19,8 +19,8 @@ from lhuc_asr.adaptation.estimates import (
     Pull,
     stacked,
 )
-from lhuc_asr.adaptation.own_parameters import Beginning, neutral
-from lhuc_asr.adaptation.spaces import Space, Subspace, UnitSpace
+from lhuc_asr.adaptation.parameters.own import Beginning, neutral
+from lhuc_asr.adaptation.parameters.spaces import Space, Subspace, UnitSpace
 from lhuc_asr.errors import ConfigError, ProfileError
 from lhuc_asr.files import sha256
 from lhuc_asr.lhuc.adapter import LhucAdapter

@@ -11,9 +11,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.minibatches import JointMinibatch, SpeakerFrames, joint_minibatches
-from lhuc_asr.adaptation.rows import Rows
-from lhuc_asr.adaptation.targets import Targets, joined
+from lhuc_asr.adaptation.objectives.minibatches import JointMinibatch, SpeakerFrames, joint_minibatches
+from lhuc_asr.adaptation.objectives.rows import Rows
+from lhuc_asr.adaptation.targets.frame_targets import Targets, joined
 from lhuc_asr.lhuc.hooks import layer_of
 from lhuc_asr.models.network import AcousticNetwork
 

@@ -7,8 +7,8 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.objective import Factors, differentiated
-from lhuc_asr.adaptation.parameter_sets import ParameterSet
+from lhuc_asr.adaptation.objectives.objective import Factors, differentiated
+from lhuc_asr.adaptation.parameters.sets import ParameterSet
 from lhuc_asr.models.network import AcousticNetwork
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)

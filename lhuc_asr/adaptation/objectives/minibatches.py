@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.rows import Rows
-from lhuc_asr.adaptation.targets import Targets
+from lhuc_asr.adaptation.objectives.rows import Rows
+from lhuc_asr.adaptation.targets.frame_targets import Targets
 from lhuc_asr.features.splicing import SplicedFrames
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.utterances import SpeakerUtterances
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.objectives.utterances import SpeakerUtterances
 from lhuc_asr.errors import ConfigError
 
 

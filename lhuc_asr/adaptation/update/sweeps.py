@@ -11,17 +11,17 @@ from typing import Any
 
 from torch import Tensor
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion, AdaptCriterionConfig
-from lhuc_asr.adaptation.estimates import EstimateConfig
-from lhuc_asr.adaptation.group import CACHE_BYTES, Computing, Learnt, SpeakerGroup, opened_group
-from lhuc_asr.adaptation.guard import GuardReport
-from lhuc_asr.adaptation.held_out import HeldOutConfig, HeldOutReport, Verdict
-from lhuc_asr.adaptation.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.own_parameters import Beginning
-from lhuc_asr.adaptation.parameter_config import ParameterConfig, Parameters
-from lhuc_asr.adaptation.priors import Estimator
-from lhuc_asr.adaptation.stopping import SweepWatch
-from lhuc_asr.adaptation.target_config import TargetConfig
+from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.parameters.config import ParameterConfig, Parameters
+from lhuc_asr.adaptation.parameters.estimates import EstimateConfig
+from lhuc_asr.adaptation.parameters.own import Beginning
+from lhuc_asr.adaptation.parameters.priors import Estimator
+from lhuc_asr.adaptation.targets.config import TargetConfig
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion, AdaptCriterionConfig
+from lhuc_asr.adaptation.update.group import CACHE_BYTES, Computing, Learnt, SpeakerGroup, opened_group
+from lhuc_asr.adaptation.update.guard import GuardReport
+from lhuc_asr.adaptation.update.held_out import HeldOutConfig, HeldOutReport, Verdict
+from lhuc_asr.adaptation.update.stopping import SweepWatch
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.network import AcousticNetwork
@@ -190,7 +190,7 @@ def adapt_group(
         adapters: one for each speaker, all of the same sites and amplitude; moved in place.
         speakers: what each is learnt from, all of them frames or all of them utterances.
         config: step, sweeps, minibatch of each speaker.
-        prior: of the file that the configuration names (`lhuc_asr.adaptation.priors.prior_of`).
+        prior: of the file that the configuration names (`lhuc_asr.adaptation.parameters.priors.prior_of`).
         criterion: what judges the outputs; if nothing is said, cross-entropy of posteriors.
         own_means: the mean of everybody's prior is where the adapter stands, instead of one mean for all.
         cache_bytes: the output of the part below the first site is kept if it is no bigger than that.

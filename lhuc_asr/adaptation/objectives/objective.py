@@ -9,11 +9,11 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.lower_part import Minibatch
-from lhuc_asr.adaptation.rows import Rows
-from lhuc_asr.adaptation.stack_objective import StackObjective
-from lhuc_asr.adaptation.targets import cross_entropies
+from lhuc_asr.adaptation.objectives.lower_part import Minibatch
+from lhuc_asr.adaptation.objectives.rows import Rows
+from lhuc_asr.adaptation.objectives.stack_objective import StackObjective
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.targets.frame_targets import cross_entropies
 from lhuc_asr.lhuc.hooks import attached_scales
 from lhuc_asr.lhuc.layout import Layout
 from lhuc_asr.lhuc.sites import Site

@@ -13,17 +13,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from lhuc_asr.adaptation.agreement import agreed_frames
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.keys import Feats
-from lhuc_asr.adaptation.other_words import Taught
-from lhuc_asr.adaptation.passes import SpeakerPass
-from lhuc_asr.adaptation.posteriors import mixed, of_log_probs, of_path, sharpened
-from lhuc_asr.adaptation.protocol import SpeakerPlan
-from lhuc_asr.adaptation.sequence_criteria import Goal
-from lhuc_asr.adaptation.supervision import SpeakerTargets, failed_of, is_speech, targets_of_paths
-from lhuc_asr.adaptation.target_config import Supervision, TargetConfig
-from lhuc_asr.adaptation.weighting import (
+from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
+from lhuc_asr.adaptation.passes.speaker_passes import Feats, SpeakerPass
+from lhuc_asr.adaptation.targets.agreement import agreed_frames
+from lhuc_asr.adaptation.targets.config import Supervision, TargetConfig
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.targets.other_words import Taught
+from lhuc_asr.adaptation.targets.posteriors import mixed, of_log_probs, of_path, sharpened
+from lhuc_asr.adaptation.targets.sequence_criteria import Goal
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets, failed_of, is_speech, targets_of_paths
+from lhuc_asr.adaptation.targets.weighting import (
     FrameConfidences,
     FrameWeighting,
     Shares,

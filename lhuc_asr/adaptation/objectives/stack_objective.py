@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.lower_part import Minibatch
-from lhuc_asr.adaptation.rows import Rows
-from lhuc_asr.adaptation.targets import cross_entropies, differentiated_by_logits
+from lhuc_asr.adaptation.objectives.lower_part import Minibatch
+from lhuc_asr.adaptation.objectives.rows import Rows
+from lhuc_asr.adaptation.targets.frame_targets import cross_entropies, differentiated_by_logits
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.network import PlainLayer
 

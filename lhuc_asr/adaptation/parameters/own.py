@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.parameter_sets import ParameterSet
+from lhuc_asr.adaptation.parameters.sets import ParameterSet
 from lhuc_asr.lhuc.adapter import LhucAdapter, like_parameters
 from lhuc_asr.lhuc.amplitude import Amplitude, amplitude, identity_r
 from lhuc_asr.lhuc.hooks import bare
@@ -29,7 +29,7 @@ class OwnParameters:
 
     Example:
         >>> import torch
-        >>> from lhuc_asr.adaptation.parameter_sets import InputTransform
+        >>> from lhuc_asr.adaptation.parameters.sets import InputTransform
         >>> from lhuc_asr.models.dnn import Dnn, DnnConfig
         >>> network = Dnn(DnnConfig(num_layers=1, hidden_dim=5, context=1), feat_dim=4, num_outputs=3).eval()
         >>> own = OwnParameters.zeros(network, InputTransform(network))

@@ -18,8 +18,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lhuc_asr.adaptation.own_parameters import Beginning
-from lhuc_asr.adaptation.spaces import Space, UnitSpace
+from lhuc_asr.adaptation.parameters.own import Beginning
+from lhuc_asr.adaptation.parameters.spaces import Space, UnitSpace
 from lhuc_asr.errors import ConfigError
 
 _NOISE = 7919

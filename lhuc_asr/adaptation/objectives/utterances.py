@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lhuc_asr.adaptation.sequence_criteria import Goal
-from lhuc_asr.adaptation.targets import Targets, joined
+from lhuc_asr.adaptation.targets.frame_targets import Targets, joined
+from lhuc_asr.adaptation.targets.sequence_criteria import Goal
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.models.network import AcousticNetwork
 

@@ -7,9 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from lhuc_asr.adaptation.keys import Feats
-from lhuc_asr.adaptation.own_parameters import Beginning
-from lhuc_asr.adaptation.passes import Decoder, LogLikes, PassStore, SpeakerPass, decode_speakers
+from lhuc_asr.adaptation.parameters.own import Beginning
+from lhuc_asr.adaptation.passes.speaker_passes import Decoder, Feats, LogLikes, PassStore, SpeakerPass, decode_speakers
 from lhuc_asr.decoding.speed import SpeedMeter
 from lhuc_asr.system.model_directory import AcousticSystem
 

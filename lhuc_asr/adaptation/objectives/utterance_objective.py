@@ -10,13 +10,13 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.criterion import AdaptCriterion
-from lhuc_asr.adaptation.minibatches import JointMinibatch, joint_minibatches
-from lhuc_asr.adaptation.objective import Factors, differentiated
-from lhuc_asr.adaptation.rows import Rows
-from lhuc_asr.adaptation.sequence_criteria import SequenceCriterion
-from lhuc_asr.adaptation.targets import Targets, cross_entropies, joined
-from lhuc_asr.adaptation.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.objectives.minibatches import JointMinibatch, joint_minibatches
+from lhuc_asr.adaptation.objectives.objective import Factors, differentiated
+from lhuc_asr.adaptation.objectives.rows import Rows
+from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.targets.frame_targets import Targets, cross_entropies, joined
+from lhuc_asr.adaptation.targets.sequence_criteria import SequenceCriterion
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.hooks import attached_scales
 from lhuc_asr.lhuc.sites import Site

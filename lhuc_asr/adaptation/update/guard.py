@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lhuc_asr.adaptation.agreement import share_changed
-from lhuc_asr.adaptation.held_out import Verdict
+from lhuc_asr.adaptation.targets.agreement import share_changed
+from lhuc_asr.adaptation.update.held_out import Verdict
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.errors import ConfigError
 

@@ -9,8 +9,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.supervision import SpeakerTargets
-from lhuc_asr.adaptation.target_config import Confidence, TargetConfig, Weighting
+from lhuc_asr.adaptation.targets.config import Confidence, TargetConfig, Weighting
+from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
 from lhuc_asr.decoding.confidence import Confidences
 from lhuc_asr.decoding.hypothesis import Hypothesis
 from lhuc_asr.errors import SpeakerError

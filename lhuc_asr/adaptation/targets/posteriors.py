@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lhuc_asr.adaptation.targets import SoftTargets
+from lhuc_asr.adaptation.targets.frame_targets import SoftTargets
 from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
 
 _LEAST = 1e-4

@@ -1,0 +1,1 @@
+"""Recognition passes over many speakers: whose utterances are in them, and what is attached meanwhile."""
