@@ -43,7 +43,11 @@ ROOMS = {*MAY_IMPORT, "config", "cli"}
 MAY_IMPORT["config"] = ROOMS - {"cli"}
 MAY_IMPORT["cli"] = ROOMS
 
-SUB_ROOMS = {"adaptation": ("parameters", "passes", "targets", "objectives", "update")}
+SUB_ROOMS = {
+    "adaptation": ("parameters", "passes", "targets", "objectives", "update"),
+    "decoding": ("words", "lattices"),
+    "training": ("schedule", "processes", "examples", "tasks", "criteria"),
+}
 """Room -> its sub-rooms; each imports only those before it, and the files beside them lie on top."""
 
 ONLY_IN = {

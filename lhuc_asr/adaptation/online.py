@@ -30,7 +30,7 @@ from lhuc_asr.adaptation.targets.supervision import SpeakerTargets, require_spee
 from lhuc_asr.adaptation.update.group import Learnt
 from lhuc_asr.adaptation.update.sweeps import UpdateReport, adapt_group
 from lhuc_asr.adaptation.updating import beginning, speech_of
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds
 from lhuc_asr.errors import DecodingError, SpeakerError
 from lhuc_asr.lhuc.sites import Site

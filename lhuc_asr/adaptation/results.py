@@ -9,7 +9,7 @@ from typing import Any
 
 from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
 from lhuc_asr.adaptation.update.sweeps import UpdateReport
-from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.files import write_json
 from lhuc_asr.profiles.format import profile_stem
 from lhuc_asr.units import Seconds

@@ -17,7 +17,7 @@ from lhuc_asr.adaptation.targets.other_words import OtherWords, Taught, align_ot
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets, align_references
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.progress import track

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.bench.nets import BenchNet, Speech
 from lhuc_asr.errors import DependencyError
-from lhuc_asr.training.objectives import frame_cross_entropy
+from lhuc_asr.training.tasks.objectives import frame_cross_entropy
 
 Scales = Mapping[str, Mapping[str, Tensor]]
 """Speaker -> site -> (H,) scales."""

@@ -20,7 +20,7 @@ from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.bank import SpeakerBank
 from lhuc_asr.models.dnn import Dnn
 from lhuc_asr.parallel import map_in_processes, one_thread
-from lhuc_asr.training.objectives import frame_cross_entropy
+from lhuc_asr.training.tasks.objectives import frame_cross_entropy
 
 AMPLITUDE = Amplitude.identity
 """PEFT's scales are used as they are, so ours are too."""

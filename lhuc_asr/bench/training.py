@@ -21,17 +21,17 @@ from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.scoring.table import table
-from lhuc_asr.training.criteria import StateCrossEntropy
-from lhuc_asr.training.distributed import Device
-from lhuc_asr.training.frame_data import FrameData, TrainingData
-from lhuc_asr.training.frame_task import FrameTask
+from lhuc_asr.training.criteria.criterion import StateCrossEntropy
+from lhuc_asr.training.examples.frame_data import FrameData, TrainingData
+from lhuc_asr.training.examples.sequence_batches import NO_TARGET, SequenceConfig
+from lhuc_asr.training.examples.sequence_data import SequenceData
 from lhuc_asr.training.loop import TrainingConfig, train
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import build_optimiser, set_lr
 from lhuc_asr.training.precision import Precision
-from lhuc_asr.training.sequence_batches import NO_TARGET, SequenceConfig
-from lhuc_asr.training.sequence_data import SequenceData
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.processes.distributed import Device
+from lhuc_asr.training.schedule.newbob import NewbobConfig
+from lhuc_asr.training.tasks.frame_task import FrameTask
+from lhuc_asr.training.tasks.task import Task
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 LOOP, BARE = "our loop", "bare loop"

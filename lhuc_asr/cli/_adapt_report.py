@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
     from lhuc_asr.adaptation.session import AdaptationSession
     from lhuc_asr.data.manifest import Manifest
-    from lhuc_asr.decoding.hypothesis import Hypothesis
     from lhuc_asr.decoding.speed import DecodingSpeed
+    from lhuc_asr.decoding.words.hypothesis import Hypothesis
     from lhuc_asr.scoring.wer import Score
     from lhuc_asr.system.corpus import UsableSpeech
 
@@ -95,7 +95,7 @@ class AdaptReport:
 
     def _finish(self) -> None:
         """What all speakers gave, for people and programs."""
-        from lhuc_asr.decoding.hypothesis import write_hypotheses
+        from lhuc_asr.decoding.words.hypothesis import write_hypotheses
         from lhuc_asr.scoring.comparison import compare
         from lhuc_asr.scoring.report import comparison_text, write_results
 

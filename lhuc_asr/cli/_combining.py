@@ -11,8 +11,8 @@ from lhuc_asr.cli._common import UsageError
 from lhuc_asr.cli._scored_texts import System
 
 if TYPE_CHECKING:
-    from lhuc_asr.decoding.hypothesis import Hypothesis
-    from lhuc_asr.decoding.rover import Heard
+    from lhuc_asr.decoding.words.hypothesis import Hypothesis
+    from lhuc_asr.decoding.words.rover import Heard
 
 
 def add_combining(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def with_combined(args: argparse.Namespace, systems: Mapping[str, System]) -> di
 
 def _combined(systems: Mapping[str, System], nothing: float | None) -> dict[str, str]:
     """Utterance id -> words of all systems together."""
-    from lhuc_asr.decoding.rover import RoverConfig, rover
+    from lhuc_asr.decoding.words.rover import RoverConfig, rover
 
     config = RoverConfig() if nothing is None else RoverConfig(nothing=nothing)
     found = {}
@@ -65,7 +65,7 @@ def _combined(systems: Mapping[str, System], nothing: float | None) -> dict[str,
 
 def _heard(text: str, hypothesis: Hypothesis | None) -> Heard:
     """A system's words; all as sure as can be where it tells no confidences, or where they are not of these words."""
-    from lhuc_asr.decoding.rover import Heard
+    from lhuc_asr.decoding.words.rover import Heard
 
     words = tuple(text.split())
     confidences = None if hypothesis is None else hypothesis.confidences

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lhuc_asr.cli._common import UsageError
 
 if TYPE_CHECKING:
-    from lhuc_asr.decoding.lattice import Lattice
-    from lhuc_asr.decoding.rescoring import LanguageModelChange
+    from lhuc_asr.decoding.lattices.lattice import Lattice
+    from lhuc_asr.decoding.lattices.rescoring import LanguageModelChange
     from lhuc_asr.decoding.wfst import WfstDecoder
     from lhuc_asr.scoring.calibrating import CalibrationReport
     from lhuc_asr.system.calibrated import ModelCalibration
@@ -115,8 +115,8 @@ class LatticeFiles:
     """
 
     def __init__(self, out: Path, use: LatticeUse | None, words: Sequence[str]) -> None:
-        from lhuc_asr.decoding.lattice_store import remove_lattices
-        from lhuc_asr.decoding.nbest_lists import remove_nbest
+        from lhuc_asr.decoding.lattices.nbest_lists import remove_nbest
+        from lhuc_asr.decoding.lattices.store import remove_lattices
 
         remove_lattices(out)
         remove_nbest(out)
@@ -128,7 +128,7 @@ class LatticeFiles:
 
     def add(self, lattice: Lattice) -> None:
         """Take what is wanted of one utterance."""
-        from lhuc_asr.decoding.nbest_lists import nbest_lines
+        from lhuc_asr.decoding.lattices.nbest_lists import nbest_lines
 
         if self._keep:
             self._lattices.append(lattice)
@@ -137,8 +137,8 @@ class LatticeFiles:
 
     def write(self) -> None:
         """Write what was wanted, and tell where it is."""
-        from lhuc_asr.decoding.lattice_store import write_lattices
-        from lhuc_asr.decoding.nbest_lists import write_nbest
+        from lhuc_asr.decoding.lattices.nbest_lists import write_nbest
+        from lhuc_asr.decoding.lattices.store import write_lattices
 
         if self._keep:
             print(f"lattices {write_lattices(self._out, self._lattices)}")
@@ -154,7 +154,7 @@ def lattice_use(args: argparse.Namespace, system: AcousticSystem) -> LatticeUse:
         DataError: the language model cannot be read, or lacks words.
         ModelError: the calibration was altered.
     """
-    from lhuc_asr.decoding.lattice_reading import HypothesisKind
+    from lhuc_asr.decoding.lattices.reading import HypothesisKind
 
     if args.calibrate and args.profiles is not None:
         raise UsageError("--calibrate fits the confidences of the model alone: leave out --profiles")
@@ -185,7 +185,7 @@ def _sha256(path: Path) -> str:
 
 
 def _change(path: Path, system: AcousticSystem) -> LanguageModelChange:
-    from lhuc_asr.decoding.rescoring import LanguageModelChange
+    from lhuc_asr.decoding.lattices.rescoring import LanguageModelChange
     from lhuc_asr.errors import DataError
     from lhuc_asr.lang.arpa import read_arpa
 

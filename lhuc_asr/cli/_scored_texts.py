@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lhuc_asr.cli._common import UsageError
 
 if TYPE_CHECKING:
-    from lhuc_asr.decoding.hypothesis import Hypothesis, Word
+    from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def read_references(path: Path, utt2spk: Path | None) -> References:
 
 
 def read_system(name: str, path: Path) -> System:
-    from lhuc_asr.decoding.hypothesis import read_hypotheses
+    from lhuc_asr.decoding.words.hypothesis import read_hypotheses
     from lhuc_asr.errors import DataError
 
     if path.is_file():

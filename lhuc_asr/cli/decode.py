@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lhuc_asr.config.schema import Config
     from lhuc_asr.data.manifest import Manifest
     from lhuc_asr.decoding.ctc import GreedyCtcDecoder
-    from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.decoding.words.hypothesis import Hypothesis
     from lhuc_asr.system.corpus import UsableSpeech
     from lhuc_asr.system.model_directory import AcousticSystem
     from lhuc_asr.system.recognise import Recognised
@@ -143,7 +143,7 @@ def _recognise(
 
 def _write(out: Path, hypotheses: Mapping[str, Hypothesis]) -> None:
     """Words, state paths and text; and a ctm, in which words have times and, where they are known, confidences."""
-    from lhuc_asr.decoding.hypothesis import write_hypotheses
+    from lhuc_asr.decoding.words.hypothesis import write_hypotheses
     from lhuc_asr.scoring.sclite import write_ctm
 
     write_hypotheses(out, hypotheses.values())

@@ -72,7 +72,7 @@ def _texts(
     args: argparse.Namespace, system: AcousticSystem, feats: Mapping[str, NDArray[np.float32]], config: Config
 ) -> dict[str, str]:
     """Utterance id -> words, given or recognised by the GMM; those are kept as well."""
-    from lhuc_asr.decoding.hypothesis import write_hypotheses
+    from lhuc_asr.decoding.words.hypothesis import write_hypotheses
     from lhuc_asr.system.transforming import read_words, recognise_by_gmm
 
     if args.text is not None:

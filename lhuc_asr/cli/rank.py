@@ -154,7 +154,7 @@ def _train(argv: Sequence[str]) -> int:
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.ranking.data.folder import fingerprint, read_part
     from lhuc_asr.ranking.runs import Lesson, train_seeds
-    from lhuc_asr.training.distributed import is_first, joined
+    from lhuc_asr.training.processes.distributed import is_first, joined
 
     config = start_run(args.overrides)
     lesson = Lesson(

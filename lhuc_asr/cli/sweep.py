@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
     from lhuc_asr.config.sweep import GridPoint
     from lhuc_asr.data.manifest import Manifest
-    from lhuc_asr.decoding.hypothesis import Hypothesis
     from lhuc_asr.decoding.wfst import WfstDecoder
+    from lhuc_asr.decoding.words.hypothesis import Hypothesis
     from lhuc_asr.scoring.comparison import Comparison
     from lhuc_asr.scoring.sweep import Learning, SweepPoint
     from lhuc_asr.system.corpus import UsableSpeech

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lhuc_asr.config.build import build_settings
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.system.build import build_system
-    from lhuc_asr.training.distributed import joined, own_device
+    from lhuc_asr.training.processes.distributed import joined, own_device
 
     inputs = _inputs(args)
     dev = Development.of_command(args, config, inputs.lexicon)

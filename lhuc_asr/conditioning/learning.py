@@ -44,8 +44,8 @@ from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.progress import track
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, write_system
 from lhuc_asr.system.sites import proved_sites
-from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.loop import train
+from lhuc_asr.training.tasks.evaluation import FrameScore
 
 logger = logging.getLogger(__name__)
 

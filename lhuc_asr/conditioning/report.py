@@ -7,8 +7,8 @@ from typing import Any
 
 from lhuc_asr.conditioning.embedding_training import EmbeddingReport
 from lhuc_asr.conditioning.scale_fitting import Fit
-from lhuc_asr.training.evaluation import FrameScore
 from lhuc_asr.training.loop import TrainingReport
+from lhuc_asr.training.tasks.evaluation import FrameScore
 
 
 @dataclass(frozen=True, kw_only=True)

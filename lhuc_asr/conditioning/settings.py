@@ -14,8 +14,8 @@ from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.gate import GateConfig
 from lhuc_asr.ranges import require_at_least, require_positive, require_share_below_one
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.units import Seconds
 
 

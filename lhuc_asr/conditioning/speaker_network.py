@@ -16,8 +16,8 @@ from lhuc_asr.models.network import AcousticNetwork, log_posteriors
 from lhuc_asr.models.tdnn import TdnnLayer
 from lhuc_asr.ranges import require_at_least, require_positive
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.units import Seconds
 
 _FLOOR = 1e-5

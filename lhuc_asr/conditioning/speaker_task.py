@@ -19,11 +19,11 @@ from lhuc_asr.conditioning.embedding import LevelledFeatures
 from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.errors import DataError
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.training.evaluation import FrameScore
-from lhuc_asr.training.objectives import frame_cross_entropy
-from lhuc_asr.training.seeds import Purpose, generator
-from lhuc_asr.training.shares import ALL, Share
-from lhuc_asr.training.task import Arithmetic, Judged, Task
+from lhuc_asr.training.examples.seeds import Purpose, generator
+from lhuc_asr.training.processes.shares import ALL, Share
+from lhuc_asr.training.tasks.evaluation import FrameScore
+from lhuc_asr.training.tasks.objectives import frame_cross_entropy
+from lhuc_asr.training.tasks.task import Arithmetic, Judged, Task
 
 Matrix = NDArray[np.float32]
 

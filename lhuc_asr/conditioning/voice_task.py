@@ -20,13 +20,13 @@ from lhuc_asr.conditioning.table import NOBODY, nobodys
 from lhuc_asr.conditioning.voices import TrainingVoices, Voice
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.tensors import digest
-from lhuc_asr.training.evaluation import FrameScore
-from lhuc_asr.training.frame_data import FrameData
-from lhuc_asr.training.frame_task import require_states
-from lhuc_asr.training.objectives import count_correct, frame_cross_entropy
-from lhuc_asr.training.seeds import Purpose, generator
-from lhuc_asr.training.shares import ALL, Share
-from lhuc_asr.training.task import Arithmetic, Judged, Task
+from lhuc_asr.training.examples.frame_data import FrameData
+from lhuc_asr.training.examples.seeds import Purpose, generator
+from lhuc_asr.training.processes.shares import ALL, Share
+from lhuc_asr.training.tasks.evaluation import FrameScore
+from lhuc_asr.training.tasks.frame_task import require_states
+from lhuc_asr.training.tasks.objectives import count_correct, frame_cross_entropy
+from lhuc_asr.training.tasks.task import Arithmetic, Judged, Task
 
 _SCORED = 2048
 

@@ -17,7 +17,7 @@ from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.streams import random_stream
 from lhuc_asr.system.training_speech import TrainingSpeech
-from lhuc_asr.training.seeds import Purpose, generator
+from lhuc_asr.training.examples.seeds import Purpose, generator
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from lhuc_asr.ranking.data.timed import SplitConfig
 from lhuc_asr.ranking.ranker_config import RankerConfig
 from lhuc_asr.ranking.training import RankerTrainingConfig
 from lhuc_asr.system.build_settings import BuildConfig
-from lhuc_asr.training.criteria import CriterionConfig
+from lhuc_asr.training.criteria.criterion import CriterionConfig
 from lhuc_asr.training.loop import TrainingConfig
 
 

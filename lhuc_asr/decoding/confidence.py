@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.decoding.calibration import Calibration
-from lhuc_asr.decoding.lattice_posteriors import arc_posteriors, frame_posteriors
-from lhuc_asr.decoding.mbr import confusion_network
+from lhuc_asr.decoding.lattices.mbr import confusion_network
+from lhuc_asr.decoding.lattices.posteriors import arc_posteriors, frame_posteriors
 from lhuc_asr.errors import ConfigError, DecodingError
 
 if TYPE_CHECKING:
-    from lhuc_asr.decoding.hypothesis import Hypothesis
-    from lhuc_asr.decoding.lattice import Lattice
+    from lhuc_asr.decoding.lattices.lattice import Lattice
+    from lhuc_asr.decoding.words.hypothesis import Hypothesis
     from lhuc_asr.hmm.model import HmmModel
     from lhuc_asr.lang.lexicon import Lexicon
 
@@ -65,7 +65,7 @@ class ConfidenceEstimator:
     """Reads confidences of hypotheses off their lattices.
 
     Posteriors are sums over all paths, those that say the same at other times among them: a word that could be said at
-    many times is surer. Without these (`lhuc_asr.decoding.word_lattice`), confidences told less about errors.
+    many times is surer. Without these (`lhuc_asr.decoding.lattices.word_lattice`), confidences told less about errors.
 
     Attributes:
         hmm: tells the tied state of a transition id.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.decoding.ctc_graph import transition_ids_of
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
-from lhuc_asr.decoding.word_times import PhoneSegment, phone_segments
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
+from lhuc_asr.decoding.words.word_times import PhoneSegment, phone_segments
 from lhuc_asr.errors import DecodingError
 from lhuc_asr.lang.pieces import WORD_START
 from lhuc_asr.units import Milliseconds, frames_to_seconds

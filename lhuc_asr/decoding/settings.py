@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import isfinite
 
-from lhuc_asr.decoding.lattice_reading import HypothesisKind
+from lhuc_asr.decoding.lattices.reading import HypothesisKind
 from lhuc_asr.errors import ConfigError
 
 

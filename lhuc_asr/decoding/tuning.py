@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from lhuc_asr.decoding.beam_search import LogLikes
-from lhuc_asr.decoding.lattice_reading import HypothesisKind
+from lhuc_asr.decoding.lattices.reading import HypothesisKind
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import ConfigError, DecodingError

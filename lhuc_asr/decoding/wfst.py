@@ -15,15 +15,15 @@ import numpy as np
 from lhuc_asr.decoding.beam_search import BeamSearch, LogLikes
 from lhuc_asr.decoding.confidence import word_ids
 from lhuc_asr.decoding.graph import DecodingGraph
-from lhuc_asr.decoding.hypothesis import Hypothesis
-from lhuc_asr.decoding.kaldi_lattice import from_kaldi
-from lhuc_asr.decoding.lattice import Lattice
-from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader
-from lhuc_asr.decoding.lattice_union import holds, with_path
-from lhuc_asr.decoding.rescoring import LanguageModelChange, rescored
+from lhuc_asr.decoding.lattices.kaldi import from_kaldi
+from lhuc_asr.decoding.lattices.lattice import Lattice
+from lhuc_asr.decoding.lattices.reading import HypothesisKind, LatticeReader
+from lhuc_asr.decoding.lattices.rescoring import LanguageModelChange, rescored
+from lhuc_asr.decoding.lattices.union import holds, with_path
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds
-from lhuc_asr.decoding.word_times import phone_segments, time_words
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
+from lhuc_asr.decoding.words.word_times import phone_segments, time_words
 from lhuc_asr.errors import DecodingError
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.units import Milliseconds, Seconds

@@ -147,7 +147,7 @@ class SpeakerAdaptiveTraining:
     """The scales of the training speakers, beside the training of a network whose minibatches name their utterances.
 
     It knows no corpus and no network: the training loop takes it for whatever changes a network from example to
-    example and learns along (`lhuc_asr.training.conditioning.Conditioning`).
+    example and learns along (`lhuc_asr.training.tasks.conditioning.Conditioning`).
 
     Args:
         table: of the speakers, all at the identity.

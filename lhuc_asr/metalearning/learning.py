@@ -14,7 +14,7 @@ from lhuc_asr.metalearning.adapting import Adaptation, Start
 from lhuc_asr.metalearning.episodes import Episode, SpeakerSpeech
 from lhuc_asr.metalearning.settings import MetalearnConfig, Order
 from lhuc_asr.progress import track
-from lhuc_asr.training.seeds import Purpose, generator
+from lhuc_asr.training.examples.seeds import Purpose, generator
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from lhuc_asr.ranking.metrics import (
 )
 from lhuc_asr.ranking.ranker import Ranker
 from lhuc_asr.ranking.schema import ClickLog
-from lhuc_asr.training.distributed import add_up, own_share
-from lhuc_asr.training.shares import ALL, Share
+from lhuc_asr.training.processes.distributed import add_up, own_share
+from lhuc_asr.training.processes.shares import ALL, Share
 
 _BATCH = 8192
 

@@ -1,7 +1,8 @@
 """Several runs of one system that differ in the seed alone: each is a folder, and a finished one is not run again.
 
-Where torchrun started several processes (`lhuc_asr.training.distributed.joined`), all of them train each run together,
-with the embedding tables divided among them, and the first one writes: the whole tables must find room there once.
+Where torchrun started several processes (`lhuc_asr.training.processes.distributed.joined`), all of them train each run
+together, with the embedding tables divided among them, and the first one writes: the whole tables must find room there
+once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lhuc_asr.ranking.ranker_config import RankerConfig
 from lhuc_asr.ranking.schema import ClickLog
 from lhuc_asr.ranking.sharding import shard_tables, whole_state
 from lhuc_asr.ranking.training import RankerTrainingConfig, train_ranker
-from lhuc_asr.training.distributed import is_first, own_share
+from lhuc_asr.training.processes.distributed import is_first, own_share
 from lhuc_asr.units import Seconds
 
 RUN_FILE = "run.json"

@@ -21,8 +21,8 @@ from lhuc_asr.ranking.encoding import Encoder, Impressions
 from lhuc_asr.ranking.evaluation import TaskScore, judge, share_of_rows
 from lhuc_asr.ranking.ranker import Ranker
 from lhuc_asr.ranking.schema import ClickLog
-from lhuc_asr.training.distributed import add_up, own_share
-from lhuc_asr.training.seeds import Purpose, generator
+from lhuc_asr.training.examples.seeds import Purpose, generator
+from lhuc_asr.training.processes.distributed import add_up, own_share
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,8 @@ def train_ranker(
 ) -> RankingReport:
     """Train a ranking model; at the end it has the weights of its best epoch, in evaluation mode.
 
-    Where torchrun started several processes (`lhuc_asr.training.distributed.joined`) and the tables are divided among
-    them, all call this with the same arguments, and the run follows that of one process up to rounding.
+    Where torchrun started several processes (`lhuc_asr.training.processes.distributed.joined`) and the tables are
+    divided among them, all call this with the same arguments, and the run follows that of one process up to rounding.
 
     Args:
         ranker: its weights are where training begins.

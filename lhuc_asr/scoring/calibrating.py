@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.decoding.calibration import Calibration, fit_calibration
-from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.confidence import ConfidenceScore, correct_words
 

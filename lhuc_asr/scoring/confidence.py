@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.decoding.hypothesis import Word
+from lhuc_asr.decoding.words.hypothesis import Word
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.edit import Edit, align
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from lhuc_asr.decoding.hypothesis import Hypothesis, read_hypotheses
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, read_hypotheses
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import read_json
 from lhuc_asr.units import Seconds

@@ -16,7 +16,7 @@ _NOT_IN_WORDS = re.compile(r"[(){}@;%]")
 
 
 class TimedWord(Protocol):
-    """A word with its times, such as `lhuc_asr.decoding.hypothesis.Word`."""
+    """A word with its times, such as `lhuc_asr.decoding.words.hypothesis.Word`."""
 
     @property
     def text(self) -> str:

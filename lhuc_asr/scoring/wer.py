@@ -11,7 +11,7 @@ from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.edit import ErrorCounts, align, count_errors, format_alignment
 
 if TYPE_CHECKING:
-    from lhuc_asr.decoding.hypothesis import Hypothesis
+    from lhuc_asr.decoding.words.hypothesis import Hypothesis
 
 _SHOWN = 5
 

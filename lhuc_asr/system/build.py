@@ -18,7 +18,7 @@ from lhuc_asr.system.stages.learning import Learnt
 from lhuc_asr.system.stages.sequence import learn_from_lattices
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.stages.writing import REPORT, keep_objective, write_model
-from lhuc_asr.training.criteria import CriterionKind
+from lhuc_asr.training.criteria.criterion import CriterionKind
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.sat import SatConfig
 from lhuc_asr.models.network import NetworkConfig
 from lhuc_asr.ranges import require_at_least
-from lhuc_asr.training.criteria import CriterionConfig, CriterionKind
+from lhuc_asr.training.criteria.criterion import CriterionConfig, CriterionKind
 from lhuc_asr.training.loop import TrainingConfig
 
 

@@ -23,7 +23,7 @@ from lhuc_asr.features.pipeline import FeatureConfig, compute_feats
 from lhuc_asr.files import read_json, write_json
 from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.progress import track
-from lhuc_asr.training.distributed import first_alone
+from lhuc_asr.training.processes.distributed import first_alone
 from lhuc_asr.units import Hertz, Seconds, seconds_to_samples
 
 logger = logging.getLogger(__name__)

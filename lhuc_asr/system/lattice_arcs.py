@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.errors import ModelError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.topology import SILENCE
-from lhuc_asr.training.smbr.state_lattice import StateLattice
+from lhuc_asr.training.criteria.smbr.state_lattice import StateLattice
 
 
 def state_lattice(lattice: Lattice, hmm: HmmModel) -> StateLattice:

@@ -15,19 +15,19 @@ from lhuc_asr.hmm.chain import chain_alignment
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.training_speech import TrainingSpeech
-from lhuc_asr.training.criteria import Criterion, CriterionConfig, CriterionKind, StateCrossEntropy
-from lhuc_asr.training.frame_data import FrameData, TrainingData
-from lhuc_asr.training.frame_task import Augment, FrameTask
-from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
-from lhuc_asr.training.lfmmi.denominator import denominator_graph, log_starts
-from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler, PhoneSegments
-from lhuc_asr.training.lfmmi.objective import LfMmi
-from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
-from lhuc_asr.training.lfmmi.phone_lm import PhoneLm
+from lhuc_asr.training.criteria.criterion import Criterion, CriterionConfig, CriterionKind, StateCrossEntropy
+from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
+from lhuc_asr.training.criteria.lfmmi.denominator import denominator_graph, log_starts
+from lhuc_asr.training.criteria.lfmmi.numerator import NumeratorCompiler, PhoneSegments
+from lhuc_asr.training.criteria.lfmmi.objective import LfMmi
+from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
+from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm
+from lhuc_asr.training.criteria.mmi_criterion import Mmi, SpokenPhones
+from lhuc_asr.training.examples.frame_data import FrameData, TrainingData
+from lhuc_asr.training.examples.sequence_data import SequenceData
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.mmi_criterion import Mmi, SpokenPhones
-from lhuc_asr.training.sequence_data import SequenceData
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
+from lhuc_asr.training.tasks.task import Task
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 

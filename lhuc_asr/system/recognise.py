@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from lhuc_asr.decoding.confidence import ConfidenceEstimator
 from lhuc_asr.decoding.ctc import GreedyCtcDecoder
 from lhuc_asr.decoding.ctc_graph import is_ctc
-from lhuc_asr.decoding.hypothesis import Hypothesis
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.decoding.speed import DecodingSpeed, SpeedMeter, cpu_seconds
 from lhuc_asr.decoding.tuning import TuningConfig, TuningReport, tune
 from lhuc_asr.decoding.wfst import WfstDecoder
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.errors import DecodingError, ModelError
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track

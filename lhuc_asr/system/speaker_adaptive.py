@@ -22,12 +22,12 @@ from lhuc_asr.lhuc.scale_table import ScaleTable
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.sites import proved_sites, two_utterances
 from lhuc_asr.system.trained_scales import TrainedScales
-from lhuc_asr.training.conditioning import ConditionedTask
-from lhuc_asr.training.distributed import own_device
-from lhuc_asr.training.frame_task import FrameTask
+from lhuc_asr.training.examples.seeds import Purpose, derive_seed
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.seeds import Purpose, derive_seed
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.processes.distributed import own_device
+from lhuc_asr.training.tasks.conditioning import ConditionedTask
+from lhuc_asr.training.tasks.frame_task import FrameTask
+from lhuc_asr.training.tasks.task import Task
 
 _TOLERANCE = 1e-4
 """Of log-probabilities of the folded network; deep networks round."""

@@ -18,7 +18,7 @@ from typing import Any
 from lhuc_asr.files import read_json, write_json
 from lhuc_asr.parallel import peak_memory_gb
 from lhuc_asr.system.settings import canonical, to_plain
-from lhuc_asr.training.distributed import by_first, first_alone, is_first, wait_for_all
+from lhuc_asr.training.processes.distributed import by_first, first_alone, is_first, wait_for_all
 from lhuc_asr.units import Seconds
 
 _PAGE = "stage.json"

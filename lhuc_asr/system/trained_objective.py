@@ -28,10 +28,10 @@ from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.system.lessons import tied_states
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.settings import canonical, from_plain, read_sealed, to_plain, write_sealed
-from lhuc_asr.training.lfmmi.numerator import PhoneSegments
-from lhuc_asr.training.lfmmi.objective import LfMmiConfig
-from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
-from lhuc_asr.training.lfmmi.phone_lm import PhoneLm, PhoneLmConfig
+from lhuc_asr.training.criteria.lfmmi.numerator import PhoneSegments
+from lhuc_asr.training.criteria.lfmmi.objective import LfMmiConfig
+from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
+from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm, PhoneLmConfig
 from lhuc_asr.training.priors import log_state_priors
 
 VERSION = 1

@@ -17,7 +17,7 @@ from lhuc_asr.features.perturbation import PerturbationConfig, PerturbedCorpus
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.store import FeatureStore
 from lhuc_asr.system.corpus import corpus_feats, read_samples, source_key
-from lhuc_asr.training.distributed import first_alone
+from lhuc_asr.training.processes.distributed import first_alone
 
 
 @dataclass(frozen=True, eq=False)

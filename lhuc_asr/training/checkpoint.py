@@ -17,9 +17,9 @@ from torch import Tensor
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.tensors import load_tensors, save_tensors
-from lhuc_asr.training.evaluation import FrameScore
-from lhuc_asr.training.newbob import NewbobState
+from lhuc_asr.training.schedule.newbob import NewbobState
 from lhuc_asr.training.step import Tally
+from lhuc_asr.training.tasks.evaluation import FrameScore
 
 VERSION = 3
 

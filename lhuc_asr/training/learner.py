@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.weights import load_weights
-from lhuc_asr.training.conditioning import Conditioning
 from lhuc_asr.training.optimiser import optimiser_tensors, restore_optimiser
+from lhuc_asr.training.tasks.conditioning import Conditioning
 
 _CONDITIONING = "conditioning."
 """Marks what conditions the network among the weights of an epoch."""

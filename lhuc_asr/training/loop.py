@@ -20,19 +20,19 @@ from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.progress import track
 from lhuc_asr.ranges import require_at_least, require_share_below_one
 from lhuc_asr.tensors import digest
-from lhuc_asr.training.annealing import DropoutAnnealing
-from lhuc_asr.training.averaging import best_epochs, mean_weights
 from lhuc_asr.training.board import ScalarBoard
 from lhuc_asr.training.checkpoint import CheckpointStore, EpochReport, Progress
-from lhuc_asr.training.distributed import Device, by_first, is_first, own_device, own_share
-from lhuc_asr.training.evaluation import FrameScore
+from lhuc_asr.training.examples.sequence_batches import SequenceConfig
 from lhuc_asr.training.learner import Learner
-from lhuc_asr.training.newbob import Measure, NewbobConfig, advance, start
 from lhuc_asr.training.optimiser import OptimiserConfig, build_optimiser, set_lr
 from lhuc_asr.training.precision import Precision, resolve
-from lhuc_asr.training.sequence_batches import SequenceConfig
+from lhuc_asr.training.processes.distributed import Device, by_first, is_first, own_device, own_share
+from lhuc_asr.training.schedule.annealing import DropoutAnnealing
+from lhuc_asr.training.schedule.averaging import best_epochs, mean_weights
+from lhuc_asr.training.schedule.newbob import Measure, NewbobConfig, advance, start
 from lhuc_asr.training.step import Stepper
-from lhuc_asr.training.task import Task, plain
+from lhuc_asr.training.tasks.evaluation import FrameScore
+from lhuc_asr.training.tasks.task import Task, plain
 from lhuc_asr.units import Seconds
 
 logger = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from lhuc_asr.errors import DataError
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.training.distributed import add_up, own_share
+from lhuc_asr.training.examples.seeds import Purpose, derive_seed, seed_device
 from lhuc_asr.training.precision import Precision
-from lhuc_asr.training.seeds import Purpose, derive_seed, seed_device
-from lhuc_asr.training.task import Judged, Task
+from lhuc_asr.training.processes.distributed import add_up, own_share
+from lhuc_asr.training.tasks.task import Judged, Task
 
 _CONSTRAIN_EVERY = 4
 

@@ -13,18 +13,18 @@ from lhuc_asr.errors import ConfigError, first_few
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.progress import track
 from lhuc_asr.tensors import digest
-from lhuc_asr.training.criteria import Criterion
-from lhuc_asr.training.evaluation import FrameScore
-from lhuc_asr.training.sequence_batches import (
+from lhuc_asr.training.criteria.criterion import Criterion
+from lhuc_asr.training.examples.sequence_batches import (
     Augment,
     LongUtterances,
     SequenceBatch,
     SequenceBatches,
     SequenceConfig,
 )
-from lhuc_asr.training.sequence_data import SequenceData
-from lhuc_asr.training.shares import ALL, Share
-from lhuc_asr.training.task import Arithmetic, Judged, Task, plain
+from lhuc_asr.training.examples.sequence_data import SequenceData
+from lhuc_asr.training.processes.shares import ALL, Share
+from lhuc_asr.training.tasks.evaluation import FrameScore
+from lhuc_asr.training.tasks.task import Arithmetic, Judged, Task, plain
 
 
 class UtteranceTask(Task[SequenceBatch]):

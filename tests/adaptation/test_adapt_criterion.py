@@ -19,8 +19,8 @@ from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn
 from lhuc_asr.system.trained_objective import TrainedObjective, objective_path, write_objective
-from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
-from lhuc_asr.training.lfmmi.phone_lm import PhoneLm
+from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
+from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm
 
 sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
 

@@ -25,8 +25,8 @@ from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.update.guard import GuardConfig, GuardReport, Trial, tried
 from lhuc_asr.adaptation.update.held_out import Verdict
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.decoding.speed import SpeedMeter
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude

@@ -22,7 +22,7 @@ from lhuc_asr.adaptation.targets.config import Supervision, TargetConfig, Weight
 from lhuc_asr.adaptation.targets.making import TargetMaker
 from lhuc_asr.adaptation.targets.other_words import OtherWords, align_other_words, read_words, words_from
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word, write_hypotheses
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word, write_hypotheses
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.profiles.format import load_profile

@@ -10,8 +10,8 @@ import pytest
 
 from lhuc_asr.adaptation.passes.pass_store import PassStore
 from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import DataError
 
 

@@ -23,7 +23,7 @@ from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.adaptation.targets.making import TargetMaker
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig, Round
 from lhuc_asr.adaptation.updating import update_speakers
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.profiles.format import load_profile

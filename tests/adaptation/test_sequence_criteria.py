@@ -31,8 +31,8 @@ from lhuc_asr.adaptation.update.held_out import divide
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
 from lhuc_asr.adaptation.updating import speech_of, update_speakers
 from lhuc_asr.decoding.ctc_graph import ctc_hmm, transition_ids_of
-from lhuc_asr.decoding.lattice import Lattice
-from lhuc_asr.decoding.lattice_posteriors import arc_posteriors, frame_posteriors
+from lhuc_asr.decoding.lattices.lattice import Lattice
+from lhuc_asr.decoding.lattices.posteriors import arc_posteriors, frame_posteriors
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.errors import AlignmentError, ConfigError, ModelError
 from lhuc_asr.lhuc.adapter import LhucAdapter
@@ -42,8 +42,8 @@ from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.system.trained_objective import TrainedObjective, write_objective
-from lhuc_asr.training.criteria import CriterionKind
-from lhuc_asr.training.lfmmi.forward_backward import numerator_occupancy
+from lhuc_asr.training.criteria.criterion import CriterionKind
+from lhuc_asr.training.criteria.lfmmi.forward_backward import numerator_occupancy
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

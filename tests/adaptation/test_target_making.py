@@ -37,9 +37,9 @@ from lhuc_asr.adaptation.targets.weighting import (
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.confidence import Confidences
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
-from lhuc_asr.decoding.lattice import Lattice
-from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader
+from lhuc_asr.decoding.lattices.lattice import Lattice
+from lhuc_asr.decoding.lattices.reading import HypothesisKind, LatticeReader
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.profiles.format import load_profile

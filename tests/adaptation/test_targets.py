@@ -23,7 +23,7 @@ from lhuc_asr.adaptation.targets.frame_targets import (
 )
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
-from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
+from lhuc_asr.decoding.lattices.posteriors import FramePosteriors
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn
 

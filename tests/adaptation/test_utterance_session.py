@@ -26,8 +26,8 @@ from lhuc_asr.adaptation.update.grouping import GroupSizes
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.adaptation.updating import update_speakers
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
 from lhuc_asr.decoding.settings import DecodingConfig
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import SiteError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon

@@ -13,7 +13,7 @@ from lhuc_asr.adaptation.targets.doubt import ConfusionOver
 from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.adaptation.update.without_effect import MEANINGS
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.training.criteria import CriterionKind
+from lhuc_asr.training.criteria.criterion import CriterionKind
 
 GIVEN: dict[str, Any] = {
     "lattice_scale": 0.3,

@@ -12,7 +12,7 @@ from tones import Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 
 from lhuc_asr.cli import decode, score
 from lhuc_asr.cli.adapt import build_parser, main
-from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses
 from lhuc_asr.files import sha256
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import load_system

@@ -17,7 +17,7 @@ from lhuc_asr.data.audio import write_audio
 from lhuc_asr.data.kaldi import read_kaldi_dir
 from lhuc_asr.data.lhotse_manifests import write_lhotse
 from lhuc_asr.data.manifest import Manifest
-from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses
 from lhuc_asr.files import escape_id
 
 

@@ -14,7 +14,7 @@ from lhuc_asr.cli import adapt, decode, profiles
 from lhuc_asr.cli.condition import build_parser, main
 from lhuc_asr.data.load import load_manifest
 from lhuc_asr.data.splits import hold_out_speakers
-from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses
 from lhuc_asr.models import streaming
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import load_system

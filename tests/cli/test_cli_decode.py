@@ -12,8 +12,8 @@ import pytest
 from tones import TESTED, Adapted, Run, TinyWorld, add_speaker, flags_of, write_corpus
 
 from lhuc_asr.cli.decode import build_parser, main
-from lhuc_asr.decoding.hypothesis import read_hypotheses
-from lhuc_asr.decoding.lattice_store import read_lattices
+from lhuc_asr.decoding.lattices.store import read_lattices
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses
 from lhuc_asr.models import streaming
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import load_system

@@ -13,7 +13,7 @@ from tones import TESTED, Run, TinyWorld, flags_of
 
 from lhuc_asr.cli import adapt, decode, train
 from lhuc_asr.cli.fmllr import build_parser, main
-from lhuc_asr.decoding.hypothesis import read_hypotheses
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses
 from lhuc_asr.features.fmllr import SpeakerTransforms
 from lhuc_asr.files import read_json
 from lhuc_asr.system.model_directory import load_system

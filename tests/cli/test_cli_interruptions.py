@@ -21,8 +21,8 @@ from tones import Adapted, Run, TinyWorld, times_of
 from lhuc_asr.adaptation import speaker_store, updating
 from lhuc_asr.adaptation.passes.pass_store import PassStore
 from lhuc_asr.cli import adapt, decode, train
-from lhuc_asr.decoding.hypothesis import read_hypotheses
 from lhuc_asr.decoding.wfst import WfstDecoder
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses
 from lhuc_asr.profiles.folder_store import FolderBackend
 from lhuc_asr.system.model_directory import load_system
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lhuc_asr.cli.score import build_parser, main
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word, write_hypotheses
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word, write_hypotheses
 
 REFERENCES = {"a-1": "ONE TWO THREE FOUR", "a-2": "FIVE SIX", "b-1": "SEVEN EIGHT NINE"}
 BEFORE = {"a-1": "ONE TOO TREE FOUR", "a-2": "FIVE", "b-1": "SEVEN NINE"}

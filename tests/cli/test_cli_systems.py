@@ -14,8 +14,8 @@ from tones import Run, TinyWorld
 from lhuc_asr.cli import adapt, decode, train
 from lhuc_asr.data.audio import write_audio
 from lhuc_asr.data.load import load_manifest
-from lhuc_asr.decoding.hypothesis import read_hypotheses
-from lhuc_asr.decoding.lattice_store import read_lattices
+from lhuc_asr.decoding.lattices.store import read_lattices
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses
 from lhuc_asr.files import read_json
 from lhuc_asr.system.model_directory import load_system
 from lhuc_asr.system.trained_objective import objective_path

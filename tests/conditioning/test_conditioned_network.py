@@ -45,8 +45,8 @@ from lhuc_asr.models.network import AcousticNetwork, NetworkConfig
 from lhuc_asr.system.sites import proved_sites
 from lhuc_asr.system.training_speech import TrainingSpeech
 from lhuc_asr.training.loop import TrainingConfig, train
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_voices import DIM, FEATURES, toy_feats, toy_speech

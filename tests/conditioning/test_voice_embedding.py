@@ -20,8 +20,8 @@ from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.system.training_speech import TrainingSpeech
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_voices import DIM, FEATURES, toy_feats, toy_speech

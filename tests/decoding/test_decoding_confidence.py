@@ -12,9 +12,9 @@ from scipy.optimize import minimize
 
 from lhuc_asr.decoding.calibration import Calibration, fit_calibration
 from lhuc_asr.decoding.confidence import ConfidenceConfig, ConfidenceEstimator, word_ids
-from lhuc_asr.decoding.hypothesis import Word
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
+from lhuc_asr.decoding.words.hypothesis import Word
 from lhuc_asr.errors import ConfigError, DataError, DecodingError
 
 PHONES = (("SIL", 5), ("A", 4), ("B", 3), ("A", 6), ("SIL", 3), ("B", 3), ("B", 3), ("SIL", 4))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lhuc_asr.decoding.ctc import GreedyCtcDecoder
 from lhuc_asr.decoding.ctc_graph import build_ctc_graph, ctc_hmm, is_ctc, spelt, transition_ids_of
 from lhuc_asr.decoding.graph import DecodingGraph
-from lhuc_asr.decoding.lattice_posteriors import arc_posteriors
+from lhuc_asr.decoding.lattices.posteriors import arc_posteriors
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import DataError, DecodingError

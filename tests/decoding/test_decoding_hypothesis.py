@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word, read_hypotheses, write_hypotheses
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word, read_hypotheses, write_hypotheses
 from lhuc_asr.errors import DataError
 from lhuc_asr.units import frames_to_seconds
 

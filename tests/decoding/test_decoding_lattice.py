@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_lattices import all_paths, lattice_of, lattices
 
-from lhuc_asr.decoding.lattice import in_topological_order
-from lhuc_asr.decoding.lattice_hypothesis import hypothesis_of
-from lhuc_asr.decoding.lattice_paths import best_path
-from lhuc_asr.decoding.lattice_store import read_lattices, write_lattices
+from lhuc_asr.decoding.lattices.hypothesis import hypothesis_of
+from lhuc_asr.decoding.lattices.lattice import in_topological_order
+from lhuc_asr.decoding.lattices.paths import best_path
+from lhuc_asr.decoding.lattices.store import read_lattices, write_lattices
 from lhuc_asr.decoding.settings import DecodingConfig, Search
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import DataError, DecodingError

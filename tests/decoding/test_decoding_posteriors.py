@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from tiny_lattices import all_paths, chances, lattice_of, lattices
 
-from lhuc_asr.decoding.lattice_posteriors import arc_posteriors, frame_posteriors
-from lhuc_asr.decoding.mbr import confusion_network, least_risk, mbr, mbr_of_nbest
-from lhuc_asr.decoding.nbest import Sentence, nbest, sentence_posteriors
+from lhuc_asr.decoding.lattices.mbr import confusion_network, least_risk, mbr, mbr_of_nbest
+from lhuc_asr.decoding.lattices.nbest import Sentence, nbest, sentence_posteriors
+from lhuc_asr.decoding.lattices.posteriors import arc_posteriors, frame_posteriors
 from lhuc_asr.errors import DecodingError
 from lhuc_asr.scoring.edit import count_errors
 

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from tiny_lattices import all_paths, chances, lattices
 
 from lhuc_asr.decoding.confidence import ConfidenceEstimator
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
-from lhuc_asr.decoding.lattice_hypothesis import hypothesis_of
-from lhuc_asr.decoding.lattice_reading import (
+from lhuc_asr.decoding.lattices.hypothesis import hypothesis_of
+from lhuc_asr.decoding.lattices.reading import (
     HypothesisKind,
     LatticeReader,
     _fewest_errors,
     _least_risk,
     _of_bearable_size,
 )
-from lhuc_asr.decoding.lattice_union import _frames_of_words, holds
-from lhuc_asr.decoding.rescoring import LanguageModelChange
+from lhuc_asr.decoding.lattices.rescoring import LanguageModelChange
+from lhuc_asr.decoding.lattices.union import _frames_of_words, holds
+from lhuc_asr.decoding.lattices.word_lattice import word_lattice
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
-from lhuc_asr.decoding.word_lattice import word_lattice
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.lang.arpa import ArpaModel
 
@@ -137,7 +137,7 @@ def test_words_of_a_cut_off_path_have_frames_of_their_own(toy):
 
 
 def test_words_without_a_path_give_way_to_a_sentence_of_the_lattice(toy, decoder, noisy, monkeypatch):
-    monkeypatch.setattr("lhuc_asr.decoding.lattice_reading._fewest_errors", lambda lattice, scale: (1,) * 50)
+    monkeypatch.setattr("lhuc_asr.decoding.lattices.reading._fewest_errors", lambda lattice, scale: (1,) * 50)
     found = with_kind(decoder, HypothesisKind.mbr).decode(*noisy[0])
     assert found.text == with_kind(decoder, HypothesisKind.least_risk).decode(*noisy[0]).text
 
@@ -197,7 +197,7 @@ def test_a_lattice_search_beam_that_cannot_be_is_refused():
 @given(lattices())
 def test_a_lattice_too_big_for_its_sentences_to_be_told_apart_loses_its_worst_paths(lattice):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lhuc_asr.decoding.lattice_reading._MOST_ARCS", 3)
+        patch.setattr("lhuc_asr.decoding.lattices.reading._MOST_ARCS", 3)
         small = _of_bearable_size(lattice)
     best = min(all_paths(lattice), key=lambda path: path.cost)
     kept = all_paths(small)

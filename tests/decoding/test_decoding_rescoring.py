@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from tiny_lattices import all_paths, lattices
 
-from lhuc_asr.decoding.nbest import nbest
-from lhuc_asr.decoding.rescoring import LanguageModelChange, rescored
+from lhuc_asr.decoding.lattices.nbest import nbest
+from lhuc_asr.decoding.lattices.rescoring import LanguageModelChange, rescored
 from lhuc_asr.errors import DataError
 from lhuc_asr.lang.arpa import ArpaModel
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from lhuc_asr.decoding.lattice_reading import HypothesisKind
+from lhuc_asr.decoding.lattices.reading import HypothesisKind
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.tuning import TuningConfig, tune
 from lhuc_asr.decoding.wfst import WfstDecoder

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhuc_asr.decoding.word_times import PhoneSegment, phone_segments, time_words
+from lhuc_asr.decoding.words.word_times import PhoneSegment, phone_segments, time_words
 from lhuc_asr.errors import DecodingError
 from lhuc_asr.lang.lexicon import Lexicon
 

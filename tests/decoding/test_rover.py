@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhuc_asr.decoding.rover import Heard, RoverConfig, rover
+from lhuc_asr.decoding.words.rover import Heard, RoverConfig, rover
 from lhuc_asr.errors import ConfigError
 
 

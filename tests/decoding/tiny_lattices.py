@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
 
 ACOUSTIC_SCALE = 0.1
 
@@ -63,7 +63,7 @@ def lattices(draw, max_frames=4, num_words=3, num_transition_ids=6) -> Lattice:
         layers.append(layer)
     finals = {one: draw(costs) for one in draw(st.lists(st.sampled_from(layers[-1]), min_size=1, unique=True))}
     raw = lattice_of(arcs, finals)
-    from lhuc_asr.decoding.lattice import in_topological_order
+    from lhuc_asr.decoding.lattices.lattice import in_topological_order
 
     return in_topological_order(raw)
 

@@ -17,7 +17,7 @@ from lhuc_asr.hmm.conversion import convert_alignment, frame_contexts
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.stretching import stretch_all, stretched
 from lhuc_asr.hmm.transitions import transition_states
-from lhuc_asr.training.lfmmi.numerator import PhoneSegments
+from lhuc_asr.training.criteria.lfmmi.numerator import PhoneSegments
 
 Ids = NDArray[np.int32]
 THREE_STATES = HmmModel.monophone(("SIL", "SPN", "A", "B", "C"))

@@ -17,7 +17,7 @@ from lhuc_asr.ranking.ranker_config import RankerConfig, RankerKind
 from lhuc_asr.ranking.sharding import shard_tables, whole_state
 from lhuc_asr.ranking.training import RankerTrainingConfig, train_ranker
 from lhuc_asr.tensors import save_tensors
-from lhuc_asr.training.distributed import joined
+from lhuc_asr.training.processes.distributed import joined
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_logs import tiny_log

@@ -17,7 +17,7 @@ from lhuc_asr.ranking import embedding
 from lhuc_asr.ranking.embedding import Embeddings
 from lhuc_asr.ranking.evaluation import share_of_rows
 from lhuc_asr.tensors import load_tensors
-from lhuc_asr.training.shares import Share
+from lhuc_asr.training.processes.shares import Share
 
 PROGRAM = Path(__file__).parent / "ranking_processes.py"
 

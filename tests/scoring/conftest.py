@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word, write_hypotheses
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word, write_hypotheses
 from lhuc_asr.scoring.arms import compare_arms
 from lhuc_asr.scoring.runs import read_run
 

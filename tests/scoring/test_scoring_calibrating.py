@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lhuc_asr.decoding.calibration import fit_calibration
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.calibrating import calibrate
 from lhuc_asr.scoring.confidence import ConfidenceScore, score_confidences

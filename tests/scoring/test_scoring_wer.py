@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lhuc_asr.decoding.hypothesis import Hypothesis, Word
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import DataError
 from lhuc_asr.scoring.edit import ErrorCounts
 from lhuc_asr.scoring.wer import Unit, alignments_text, score, score_hypotheses

@@ -22,7 +22,7 @@ from lhuc_asr.system.build_settings import BuildConfig, BuildInputs
 from lhuc_asr.system.stage import run_once
 from lhuc_asr.system.stages.sequence import smbr_config
 from lhuc_asr.system.stages.workplace import Workplace
-from lhuc_asr.training.smbr.objective import SmbrConfig
+from lhuc_asr.training.criteria.smbr.objective import SmbrConfig
 
 LEXICON = Lexicon({"A": (("AH",),), "LONG": (("L", "AO", "NG") * 30,)})
 SETTINGS = build_settings(compose(["model=dnn_tiny", "gmm.mono_iterations=1", "gmm.triphone_iterations=1"]))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lhuc_asr.decoding.calibration import Calibration
-from lhuc_asr.decoding.lattice_reading import HypothesisKind
+from lhuc_asr.decoding.lattices.reading import HypothesisKind
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.errors import ModelError
 from lhuc_asr.system.calibrated import ModelCalibration, calibration_path, read_calibration, write_calibration

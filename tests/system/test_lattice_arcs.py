@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lhuc_asr.decoding.graph import DecodingGraph
-from lhuc_asr.decoding.lattice_posteriors import arc_posteriors, frame_posteriors
+from lhuc_asr.decoding.lattices.posteriors import arc_posteriors, frame_posteriors
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import ModelError
@@ -19,7 +19,7 @@ from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.system.lattice_arcs import silence_states, state_lattice
-from lhuc_asr.training.smbr.objective import Silence, Smbr, SmbrConfig, SmbrTarget
+from lhuc_asr.training.criteria.smbr.objective import Silence, Smbr, SmbrConfig, SmbrTarget
 
 LEXICON = Lexicon({"AB": (("A", "B"),), "A": (("A",),), "BB": (("B", "B"),)})
 HMM = HmmModel.monophone(LEXICON.phones)

@@ -17,11 +17,11 @@ from lhuc_asr.models.network import AcousticNetwork, NetworkConfig
 from lhuc_asr.models.tdnn import TdnnConfig
 from lhuc_asr.system.lessons import Lessons, make_task, tied_states
 from lhuc_asr.system.training_speech import TrainingSpeech
-from lhuc_asr.training.criteria import CriterionConfig, CriterionKind, StateCrossEntropy
-from lhuc_asr.training.frame_task import FrameTask
+from lhuc_asr.training.criteria.criterion import CriterionConfig, CriterionKind, StateCrossEntropy
+from lhuc_asr.training.criteria.mmi_criterion import Mmi
+from lhuc_asr.training.examples.sequence_batches import SequenceConfig
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.mmi_criterion import Mmi
-from lhuc_asr.training.sequence_batches import SequenceConfig
+from lhuc_asr.training.tasks.frame_task import FrameTask
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

@@ -21,12 +21,12 @@ from lhuc_asr.profiles.store import ProfileStore
 from lhuc_asr.system.lessons import make_task
 from lhuc_asr.system.speaker_adaptive import fold_and_save, with_scales
 from lhuc_asr.system.trained_scales import TrainedScales
-from lhuc_asr.training.criteria import CriterionConfig, CriterionKind
+from lhuc_asr.training.criteria.criterion import CriterionConfig, CriterionKind
+from lhuc_asr.training.examples.sequence_batches import SequenceConfig
 from lhuc_asr.training.loop import TrainingConfig, train
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
-from lhuc_asr.training.sequence_batches import SequenceConfig
-from lhuc_asr.training.shares import Share
+from lhuc_asr.training.processes.shares import Share
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_lessons import CHAIN, DIM, SPEECH, lessons
@@ -138,7 +138,7 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network(small("dnn"), DIM, lessons().hmm.num_pdfs)
     task = make_task(lessons(), network, CriterionConfig(), CONFIG)
     conditioned, _ = with_scales(task, network, SPEAKER_OF, SatConfig(share=0.5), CONFIG)
-    monkeypatch.setattr("lhuc_asr.training.conditioning.own_share", lambda: Share(0, 2))
+    monkeypatch.setattr("lhuc_asr.training.tasks.conditioning.own_share", lambda: Share(0, 2))
     with pytest.raises(ConfigError, match="runs in one process, torchrun started 2: start lhuc-train without torchrun"):
         conditioned.check(network)
 

@@ -17,8 +17,8 @@ from lhuc_asr.errors import ModelError
 from lhuc_asr.hmm.alignment import AlignmentSet
 from lhuc_asr.system.lessons import mmi, tied_states
 from lhuc_asr.system.trained_objective import TrainedObjective, objective_path, read_objective, write_objective
-from lhuc_asr.training.criteria import CriterionConfig, CriterionKind
-from lhuc_asr.training.lfmmi.objective import LfMmiConfig
+from lhuc_asr.training.criteria.criterion import CriterionConfig, CriterionKind
+from lhuc_asr.training.criteria.lfmmi.objective import LfMmiConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

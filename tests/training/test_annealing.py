@@ -14,9 +14,9 @@ from lhuc_asr.errors import ConfigError
 from lhuc_asr.files import read_json
 from lhuc_asr.models.kinds import NETWORKS, NetworkKind, build_network
 from lhuc_asr.models.tdnnf import SharedDropout
-from lhuc_asr.training.annealing import DropoutAnnealing
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.newbob import NewbobConfig
+from lhuc_asr.training.schedule.annealing import DropoutAnnealing
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_resume import Interrupted, Interruption, same_bits

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.models.weights import load_weights
 from lhuc_asr.tensors import load_tensors
-from lhuc_asr.training.averaging import best_epochs, mean_weights
 from lhuc_asr.training.checkpoint import VERSION
-from lhuc_asr.training.evaluation import score_frames
 from lhuc_asr.training.loop import TrainingConfig
-from lhuc_asr.training.newbob import Measure, NewbobConfig
+from lhuc_asr.training.schedule.averaging import best_epochs, mean_weights
+from lhuc_asr.training.schedule.newbob import Measure, NewbobConfig
+from lhuc_asr.training.tasks.evaluation import score_frames
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_speech import jitter, toy_config, toy_data, toy_network, toy_train

@@ -16,12 +16,12 @@ from lhuc_asr.lhuc.row_updates import RowUpdateKind
 from lhuc_asr.lhuc.sat import SatConfig, SpeakerAdaptiveTraining, SpeakerRouting
 from lhuc_asr.lhuc.scale_table import ScaleTable
 from lhuc_asr.models.dnn import Dnn, DnnConfig
-from lhuc_asr.training.conditioning import ConditionedTask
-from lhuc_asr.training.frame_data import FrameData, TrainingData
-from lhuc_asr.training.frame_task import Augment, FrameTask
+from lhuc_asr.training.examples.frame_data import FrameData, TrainingData
 from lhuc_asr.training.loop import TrainingConfig, TrainingReport, train
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+from lhuc_asr.training.schedule.newbob import NewbobConfig
+from lhuc_asr.training.tasks.conditioning import ConditionedTask
+from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_resume import Interrupted, Interruption, same_bits

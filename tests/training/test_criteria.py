@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError
-from lhuc_asr.training.criteria import CriterionConfig, StateCrossEntropy
-from lhuc_asr.training.ctc_criterion import Ctc
-from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
-from lhuc_asr.training.lfmmi.denominator import denominator_graph, log_starts
-from lhuc_asr.training.lfmmi.graph import ChainGraph
-from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler, PhoneSegments
-from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
-from lhuc_asr.training.lfmmi.phone_lm import PhoneLm
-from lhuc_asr.training.mmi_criterion import without_context
-from lhuc_asr.training.sequence_batches import SequenceBatch, SequenceBatches, SequenceConfig
-from lhuc_asr.training.sequence_data import SequenceData, cut
+from lhuc_asr.training.criteria.criterion import CriterionConfig, StateCrossEntropy
+from lhuc_asr.training.criteria.ctc_criterion import Ctc
+from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
+from lhuc_asr.training.criteria.lfmmi.denominator import denominator_graph, log_starts
+from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph
+from lhuc_asr.training.criteria.lfmmi.numerator import NumeratorCompiler, PhoneSegments
+from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
+from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm
+from lhuc_asr.training.criteria.mmi_criterion import without_context
+from lhuc_asr.training.examples.sequence_batches import SequenceBatch, SequenceBatches, SequenceConfig
+from lhuc_asr.training.examples.sequence_data import SequenceData, cut
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_utterances import ALIGNER, CHAIN, ToyUtterances, toy_mmi, toy_tdnnf, toy_utterances

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lhuc_asr.errors import AlignmentError, DataError
 from lhuc_asr.lang.lexicon import Lexicon
-from lhuc_asr.training.ctc import character_labels, check_lengths, ctc_objective, frames_needed, phone_labels
+from lhuc_asr.training.criteria.ctc import character_labels, check_lengths, ctc_objective, frames_needed, phone_labels
 
 LABELS = [torch.tensor([1, 2]), torch.tensor([2, 2]), torch.tensor([1])]
 LENS = torch.tensor([5, 4, 3])

@@ -20,8 +20,16 @@ from hypothesis import strategies as st
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.files import read_json
 from lhuc_asr.tensors import load_tensors
-from lhuc_asr.training.distributed import Device, by_first, first_alone, is_first, joined, own_device, own_share
-from lhuc_asr.training.shares import ALL, Share
+from lhuc_asr.training.processes.distributed import (
+    Device,
+    by_first,
+    first_alone,
+    is_first,
+    joined,
+    own_device,
+    own_share,
+)
+from lhuc_asr.training.processes.shares import ALL, Share
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_processes import SCENARIOS

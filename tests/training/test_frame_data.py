@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lhuc_asr.errors import DataError
-from lhuc_asr.training.frame_data import FrameData
+from lhuc_asr.training.examples.frame_data import FrameData
 
 
 def numbered(lengths: dict[str, int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

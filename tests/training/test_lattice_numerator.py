@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from lhuc_asr.training.lfmmi.forward_backward import Engine, log_likelihood, numerator_occupancy
-from lhuc_asr.training.lfmmi.lattice_numerator import numerator_of_lattice
-from lhuc_asr.training.smbr.state_lattice import StateLattice
+from lhuc_asr.training.criteria.lfmmi.forward_backward import Engine, log_likelihood, numerator_occupancy
+from lhuc_asr.training.criteria.lfmmi.lattice_numerator import numerator_of_lattice
+from lhuc_asr.training.criteria.smbr.state_lattice import StateLattice
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhuc_asr.training.lfmmi.forward_backward import (
+from lhuc_asr.training.criteria.lfmmi.forward_backward import (
     Engine,
     Occupancy,
     denominator_occupancy,
     log_likelihood,
     numerator_occupancy,
 )
-from lhuc_asr.training.lfmmi.graph import ChainGraph, GraphBuilder
+from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph, GraphBuilder
 
 NUM_PDFS = 3
 ENGINES = [Engine.torch, Engine.compiled]

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.tree import DecisionTree, Leaf, Node, Side, Split, monophone_tree
-from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
-from lhuc_asr.training.lfmmi.denominator import Extent, denominator_graph
-from lhuc_asr.training.lfmmi.forward_backward import denominator_occupancy, numerator_occupancy
-from lhuc_asr.training.lfmmi.graph import ChainGraph
-from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler, PhoneSegments
-from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
-from lhuc_asr.training.lfmmi.phone_lm import START, PhoneLm, PhoneLmConfig
+from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
+from lhuc_asr.training.criteria.lfmmi.denominator import Extent, denominator_graph
+from lhuc_asr.training.criteria.lfmmi.forward_backward import denominator_occupancy, numerator_occupancy
+from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph
+from lhuc_asr.training.criteria.lfmmi.numerator import NumeratorCompiler, PhoneSegments
+from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
+from lhuc_asr.training.criteria.lfmmi.phone_lm import START, PhoneLm, PhoneLmConfig
 
 NUM_PHONES = 5
 phone_sequences = st.lists(st.integers(1, NUM_PHONES), min_size=1, max_size=6)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
-from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
-from lhuc_asr.training.lfmmi.denominator import denominator_graph
-from lhuc_asr.training.lfmmi.forward_backward import Engine
-from lhuc_asr.training.lfmmi.graph import ChainGraph
-from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler
-from lhuc_asr.training.lfmmi.objective import LfMmi, LfMmiConfig, chain_cross_entropy
-from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
-from lhuc_asr.training.lfmmi.phone_lm import PhoneLm
+from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
+from lhuc_asr.training.criteria.lfmmi.denominator import denominator_graph
+from lhuc_asr.training.criteria.lfmmi.forward_backward import Engine
+from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph
+from lhuc_asr.training.criteria.lfmmi.numerator import NumeratorCompiler
+from lhuc_asr.training.criteria.lfmmi.objective import LfMmi, LfMmiConfig, chain_cross_entropy
+from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
+from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm
 
 SAID = [PhoneGraph.of_words([[[2, 3]], [[4], [3]]]), PhoneGraph.of_words([[[4, 2]]])]
 TOPOLOGY = ChainTopology.monophone(4)

@@ -13,14 +13,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.models.dnn import Dnn, DnnConfig
-from lhuc_asr.training.evaluation import score_frames
-from lhuc_asr.training.frame_data import FrameBatch
-from lhuc_asr.training.frame_task import FrameTask
+from lhuc_asr.training.examples.frame_data import FrameBatch
 from lhuc_asr.training.loop import TrainingConfig, train
-from lhuc_asr.training.newbob import Measure, NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind, build_optimiser, set_lr
 from lhuc_asr.training.precision import Precision
-from lhuc_asr.training.shares import ALL, Share
+from lhuc_asr.training.processes.shares import ALL, Share
+from lhuc_asr.training.schedule.newbob import Measure, NewbobConfig
+from lhuc_asr.training.tasks.evaluation import score_frames
+from lhuc_asr.training.tasks.frame_task import FrameTask
 
 sys.path.insert(0, str(Path(__file__).parent))
 import itertools

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.training.newbob import NewbobConfig, NewbobState, advance, start
+from lhuc_asr.training.schedule.newbob import NewbobConfig, NewbobState, advance, start
 
 
 def follow(losses: list[float], config: NewbobConfig) -> list[NewbobState]:

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from lhuc_asr.errors import DataError
-from lhuc_asr.training.objectives import frame_cross_entropy
 from lhuc_asr.training.priors import log_state_priors
+from lhuc_asr.training.tasks.objectives import frame_cross_entropy
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])

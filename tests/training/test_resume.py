@@ -17,10 +17,10 @@ import torch
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import read_json, write_json
 from lhuc_asr.tensors import load_tensors
-from lhuc_asr.training.frame_task import FrameTask
 from lhuc_asr.training.loop import train
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
+from lhuc_asr.training.schedule.newbob import NewbobConfig
+from lhuc_asr.training.tasks.frame_task import FrameTask
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_speech import jitter, toy_config, toy_data, toy_network, toy_train

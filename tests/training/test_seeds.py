@@ -2,8 +2,8 @@
 
 import torch
 
-from lhuc_asr.training.objectives import count_correct
-from lhuc_asr.training.seeds import seed_device
+from lhuc_asr.training.examples.seeds import seed_device
+from lhuc_asr.training.tasks.objectives import count_correct
 
 
 def test_a_device_is_seeded_as_by_torch():

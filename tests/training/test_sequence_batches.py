@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.features.augmentation import Augmentation, AugmentationConfig
-from lhuc_asr.training.prefetching import prefetched
-from lhuc_asr.training.sequence_batches import (
+from lhuc_asr.training.examples.prefetching import prefetched
+from lhuc_asr.training.examples.sequence_batches import (
     NO_TARGET,
     LongUtterances,
     SequenceBatch,
     SequenceBatches,
     SequenceConfig,
 )
-from lhuc_asr.training.sequence_data import SequenceData
+from lhuc_asr.training.examples.sequence_data import SequenceData
 
 Feats = dict[str, NDArray[np.float32]]
 LENGTHS = [5, 30, 7, 7, 12, 55, 1, 30, 29, 8, 16, 40]

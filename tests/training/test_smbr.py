@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
-from lhuc_asr.training.smbr.expected_accuracy import arc_accuracy
-from lhuc_asr.training.smbr.objective import Silence, Smbr, SmbrConfig, SmbrTarget
+from lhuc_asr.training.criteria.smbr.expected_accuracy import arc_accuracy
+from lhuc_asr.training.criteria.smbr.objective import Silence, Smbr, SmbrConfig, SmbrTarget
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lhuc_asr.errors import AlignmentError, DataError
-from lhuc_asr.training.sequence_batches import SequenceBatches, SequenceConfig
-from lhuc_asr.training.sequence_data import SequenceData
-from lhuc_asr.training.smbr.objective import Smbr, SmbrConfig, SmbrTarget
-from lhuc_asr.training.smbr_criterion import SmbrCriterion
+from lhuc_asr.training.criteria.smbr.objective import Smbr, SmbrConfig, SmbrTarget
+from lhuc_asr.training.criteria.smbr_criterion import SmbrCriterion
+from lhuc_asr.training.examples.sequence_batches import SequenceBatches, SequenceConfig
+from lhuc_asr.training.examples.sequence_data import SequenceData
 
 sys.path.insert(0, str(Path(__file__).parent))
 

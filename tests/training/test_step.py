@@ -12,9 +12,9 @@ from torch import Tensor
 from lhuc_asr.errors import DataError
 from lhuc_asr.models.dnn import Dnn
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
-from lhuc_asr.training.frame_task import FrameTask
 from lhuc_asr.training.optimiser import OptimiserConfig, build_optimiser, set_lr
 from lhuc_asr.training.step import Stepper, Tally
+from lhuc_asr.training.tasks.frame_task import FrameTask
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_speech import toy_config, toy_data, toy_network, toy_train

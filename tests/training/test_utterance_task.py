@@ -13,14 +13,14 @@ import torch
 
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError
 from lhuc_asr.models.tdnnf import TdnnF
-from lhuc_asr.training.criteria import Criterion, StateCrossEntropy
-from lhuc_asr.training.ctc_criterion import Ctc
+from lhuc_asr.training.criteria.criterion import Criterion, StateCrossEntropy
+from lhuc_asr.training.criteria.ctc_criterion import Ctc
+from lhuc_asr.training.examples.sequence_batches import Augment, SequenceConfig
+from lhuc_asr.training.examples.sequence_data import SequenceData
 from lhuc_asr.training.loop import TrainingConfig, TrainingReport, train
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.precision import Precision
-from lhuc_asr.training.sequence_batches import Augment, SequenceConfig
-from lhuc_asr.training.sequence_data import SequenceData
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from hypothesis import strategies as st
 
-from lhuc_asr.training.smbr.state_lattice import StateLattice
+from lhuc_asr.training.criteria.smbr.state_lattice import StateLattice
 
 NUM_STATES = 4
 

@@ -21,12 +21,12 @@ from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.system.stage import run_once
 from lhuc_asr.tensors import load_tensors, save_tensors
-from lhuc_asr.training.criteria import StateCrossEntropy
-from lhuc_asr.training.distributed import is_first, joined, own_share
+from lhuc_asr.training.criteria.criterion import StateCrossEntropy
+from lhuc_asr.training.examples.sequence_batches import SequenceConfig
+from lhuc_asr.training.examples.sequence_data import SequenceData
 from lhuc_asr.training.loop import TrainingReport, train
-from lhuc_asr.training.newbob import NewbobConfig
-from lhuc_asr.training.sequence_batches import SequenceConfig
-from lhuc_asr.training.sequence_data import SequenceData
+from lhuc_asr.training.processes.distributed import is_first, joined, own_share
+from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -14,12 +14,12 @@ import torch
 
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.tensors import save_tensors
-from lhuc_asr.training.frame_data import FrameData, TrainingData
-from lhuc_asr.training.frame_task import Augment, FrameTask
+from lhuc_asr.training.examples.frame_data import FrameData, TrainingData
 from lhuc_asr.training.loop import TrainingConfig, TrainingReport, train
-from lhuc_asr.training.newbob import NewbobConfig
 from lhuc_asr.training.optimiser import OptimiserConfig
 from lhuc_asr.training.precision import Precision
+from lhuc_asr.training.schedule.newbob import NewbobConfig
+from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
 
 NUM_STATES = 6
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.transitions import enters, loops
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
-from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
-from lhuc_asr.training.lfmmi.denominator import denominator_graph, log_starts
-from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler, PhoneSegments
-from lhuc_asr.training.lfmmi.objective import LfMmi, LfMmiConfig
-from lhuc_asr.training.lfmmi.phone_graph import PhoneGraph
-from lhuc_asr.training.lfmmi.phone_lm import PhoneLm
-from lhuc_asr.training.mmi_criterion import Mmi, SpokenPhones
+from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
+from lhuc_asr.training.criteria.lfmmi.denominator import denominator_graph, log_starts
+from lhuc_asr.training.criteria.lfmmi.numerator import NumeratorCompiler, PhoneSegments
+from lhuc_asr.training.criteria.lfmmi.objective import LfMmi, LfMmiConfig
+from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
+from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm
+from lhuc_asr.training.criteria.mmi_criterion import Mmi, SpokenPhones
 
 PHONES = ("SIL", "A", "B", "C")
 ALIGNER = HmmModel.monophone(PHONES)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
-from lhuc_asr.decoding.hypothesis import read_hypotheses, write_hypotheses
-from lhuc_asr.decoding.lattice import Lattice
-from lhuc_asr.decoding.lattice_store import LATTICES_FILE, read_lattices, remove_lattices, write_lattices
+from lhuc_asr.decoding.lattices.lattice import Lattice
+from lhuc_asr.decoding.lattices.store import LATTICES_FILE, read_lattices, remove_lattices, write_lattices
+from lhuc_asr.decoding.words.hypothesis import read_hypotheses, write_hypotheses
 from lhuc_asr.errors import DataError
 from lhuc_asr.files import locked, read_json, sha256, write_json
 from lhuc_asr.profiles.format import profile_stem

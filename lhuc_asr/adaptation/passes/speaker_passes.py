@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.decoding.hypothesis import Hypothesis
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.decoding.speed import SpeedMeter
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.errors import DecodingError
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.progress import track

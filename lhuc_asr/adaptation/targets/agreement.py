@@ -8,7 +8,7 @@ import kaldialign
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 
 _NOTHING = "<nothing>"
 

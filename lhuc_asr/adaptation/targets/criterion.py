@@ -24,12 +24,12 @@ from lhuc_asr.system.lattice_arcs import silence_states
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.trained_objective import TrainedObjective, gives_scores, read_objective
 from lhuc_asr.tensors import digest
-from lhuc_asr.training.criteria import CriterionKind
-from lhuc_asr.training.lfmmi.chain_topology import ChainTopology
-from lhuc_asr.training.lfmmi.denominator import denominator_graph
-from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler
-from lhuc_asr.training.lfmmi.objective import LfMmi
-from lhuc_asr.training.smbr.objective import Smbr, SmbrConfig
+from lhuc_asr.training.criteria.criterion import CriterionKind
+from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
+from lhuc_asr.training.criteria.lfmmi.denominator import denominator_graph
+from lhuc_asr.training.criteria.lfmmi.numerator import NumeratorCompiler
+from lhuc_asr.training.criteria.lfmmi.objective import LfMmi
+from lhuc_asr.training.criteria.smbr.objective import Smbr, SmbrConfig
 
 logger = logging.getLogger(__name__)
 

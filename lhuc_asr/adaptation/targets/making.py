@@ -31,13 +31,13 @@ from lhuc_asr.adaptation.targets.weighting import (
 )
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.confidence import ConfidenceEstimator, Confidences
-from lhuc_asr.decoding.hypothesis import Hypothesis
-from lhuc_asr.decoding.lattice import Lattice
-from lhuc_asr.decoding.lattice_paths import best_path
-from lhuc_asr.decoding.lattice_posteriors import FramePosteriors, arc_posteriors, frame_posteriors
-from lhuc_asr.decoding.lattice_reading import HypothesisKind, LatticeReader
-from lhuc_asr.decoding.nbest import nbest, sentence_posteriors
-from lhuc_asr.decoding.word_lattice import word_lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
+from lhuc_asr.decoding.lattices.nbest import nbest, sentence_posteriors
+from lhuc_asr.decoding.lattices.paths import best_path
+from lhuc_asr.decoding.lattices.posteriors import FramePosteriors, arc_posteriors, frame_posteriors
+from lhuc_asr.decoding.lattices.reading import HypothesisKind, LatticeReader
+from lhuc_asr.decoding.lattices.word_lattice import word_lattice
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.errors import AlignmentError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.parallel import one_thread

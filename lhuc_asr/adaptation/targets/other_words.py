@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhuc_asr.data.kaldi_tables import read_rows
-from lhuc_asr.decoding.hypothesis import Hypothesis, read_hypotheses
-from lhuc_asr.decoding.word_times import phone_segments, time_words
+from lhuc_asr.decoding.words.hypothesis import Hypothesis, read_hypotheses
+from lhuc_asr.decoding.words.word_times import phone_segments, time_words
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.hmm.alignment import AlignConfig, Alignment, AlignmentSet, ForcedAligner
 from lhuc_asr.parallel import one_thread

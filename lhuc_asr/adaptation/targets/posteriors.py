@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lhuc_asr.adaptation.targets.frame_targets import SoftTargets
-from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
+from lhuc_asr.decoding.lattices.posteriors import FramePosteriors
 
 _LEAST = 1e-4
 """What is less likely by a network is left out: it would make targets ten times as large, and change them by 1 %."""

@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lhuc_asr.decoding.lattice import Lattice
+from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.errors import AlignmentError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.system.lattice_arcs import state_lattice
-from lhuc_asr.training.ctc import ctc_objective
-from lhuc_asr.training.lfmmi.graph import ChainGraph
-from lhuc_asr.training.lfmmi.lattice_numerator import numerator_of_lattice
-from lhuc_asr.training.lfmmi.numerator import NumeratorCompiler, PhoneSegments
-from lhuc_asr.training.lfmmi.objective import LfMmi
-from lhuc_asr.training.smbr.objective import Smbr, SmbrTarget
+from lhuc_asr.training.criteria.ctc import ctc_objective
+from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph
+from lhuc_asr.training.criteria.lfmmi.lattice_numerator import numerator_of_lattice
+from lhuc_asr.training.criteria.lfmmi.numerator import NumeratorCompiler, PhoneSegments
+from lhuc_asr.training.criteria.lfmmi.objective import LfMmi
+from lhuc_asr.training.criteria.smbr.objective import Smbr, SmbrTarget
 
 Path = NDArray[np.int32]
 """(T',) transition ids of the outputs: what is believed."""

@@ -16,7 +16,7 @@ from lhuc_asr.adaptation.targets.frame_targets import EntropyTargets, SoftTarget
 from lhuc_asr.adaptation.targets.other_words import align_words
 from lhuc_asr.adaptation.targets.posteriors import as_targets
 from lhuc_asr.adaptation.targets.sequence_criteria import Goal
-from lhuc_asr.decoding.lattice_posteriors import FramePosteriors
+from lhuc_asr.decoding.lattices.posteriors import FramePosteriors
 from lhuc_asr.errors import SpeakerError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.system.model_directory import AcousticSystem

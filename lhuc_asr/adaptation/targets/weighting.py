@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lhuc_asr.adaptation.targets.config import Confidence, Selection, TargetConfig, Weighting
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
 from lhuc_asr.decoding.confidence import Confidences
-from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.errors import SpeakerError
 
 Shares = NDArray[np.float32]

@@ -15,7 +15,7 @@ from typing import Any
 
 from lhuc_asr.adaptation.targets.agreement import share_changed
 from lhuc_asr.adaptation.update.held_out import Verdict
-from lhuc_asr.decoding.hypothesis import Hypothesis
+from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.ranges import require_at_least
 

@@ -27,7 +27,7 @@ from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.ranges import require_at_least, require_positive
-from lhuc_asr.training.criteria import CriterionKind
+from lhuc_asr.training.criteria.criterion import CriterionKind
 from lhuc_asr.training.precision import Precision
 from lhuc_asr.units import Seconds
 

@@ -10,7 +10,7 @@ from lhuc_asr.adaptation.parameters.config import Parameters
 from lhuc_asr.adaptation.parameters.estimate_config import Estimation
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.training.criteria import CriterionKind
+from lhuc_asr.training.criteria.criterion import CriterionKind
 
 if TYPE_CHECKING:
     from lhuc_asr.adaptation.update.sweeps import AdaptConfig

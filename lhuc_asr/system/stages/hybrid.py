@@ -20,9 +20,9 @@ from lhuc_asr.system.stages.speakers import adapt_gmm_to_speakers, seen_as_by
 from lhuc_asr.system.stages.starting import finished_model, train_on
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.trained_objective import TrainedObjective
-from lhuc_asr.training.criteria import CriterionKind
+from lhuc_asr.training.criteria.criterion import CriterionKind
 from lhuc_asr.training.priors import log_state_priors
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.tasks.task import Task
 
 
 def learn_tied_states(place: Workplace) -> Learnt:

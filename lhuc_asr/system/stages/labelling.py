@@ -19,7 +19,7 @@ from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.stages.learning import Learnt, augmentation, train_network
 from lhuc_asr.system.stages.starting import finished_model, key_of, train_on
 from lhuc_asr.system.stages.workplace import Workplace
-from lhuc_asr.training.ctc import (
+from lhuc_asr.training.criteria.ctc import (
     SPACE,
     CtcLabels,
     CtcUnits,
@@ -28,9 +28,9 @@ from lhuc_asr.training.ctc import (
     phone_labels,
     piece_labels,
 )
-from lhuc_asr.training.ctc_criterion import Ctc
-from lhuc_asr.training.sequence_data import SequenceData
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.criteria.ctc_criterion import Ctc
+from lhuc_asr.training.examples.sequence_data import SequenceData
+from lhuc_asr.training.tasks.task import Task
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 logger = logging.getLogger(__name__)

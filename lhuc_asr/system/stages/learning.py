@@ -25,7 +25,7 @@ from lhuc_asr.system.trained_objective import TrainedObjective
 from lhuc_asr.system.trained_scales import TrainedScales
 from lhuc_asr.tensors import load_tensors, save_tensors
 from lhuc_asr.training.loop import TrainingReport, train
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.tasks.task import Task
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

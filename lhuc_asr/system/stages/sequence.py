@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.decoding.lattice import Lattice
-from lhuc_asr.decoding.lattice_store import read_lattices, write_lattices
+from lhuc_asr.decoding.lattices.lattice import Lattice
+from lhuc_asr.decoding.lattices.store import read_lattices, write_lattices
 from lhuc_asr.errors import AlignmentError
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.hmm.alignment import AlignConfig, AlignmentSet, ForcedAligner
@@ -26,10 +26,10 @@ from lhuc_asr.system.stages.learning import Learnt, augmentation
 from lhuc_asr.system.stages.speakers import seen_as_by
 from lhuc_asr.system.stages.starting import finished_model, train_on
 from lhuc_asr.system.stages.workplace import Workplace
-from lhuc_asr.training.sequence_data import SequenceData
-from lhuc_asr.training.smbr.objective import Smbr, SmbrConfig, SmbrTarget
-from lhuc_asr.training.smbr_criterion import SmbrCriterion
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.criteria.smbr.objective import Smbr, SmbrConfig, SmbrTarget
+from lhuc_asr.training.criteria.smbr_criterion import SmbrCriterion
+from lhuc_asr.training.examples.sequence_data import SequenceData
+from lhuc_asr.training.tasks.task import Task
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 logger = logging.getLogger(__name__)

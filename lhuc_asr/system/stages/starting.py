@@ -20,8 +20,8 @@ from lhuc_asr.system.settings import to_plain
 from lhuc_asr.system.stages.learning import Learnt, train_network
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.trained_objective import gives_scores, read_objective
-from lhuc_asr.training.criteria import CriterionKind
-from lhuc_asr.training.task import Task
+from lhuc_asr.training.criteria.criterion import CriterionKind
+from lhuc_asr.training.tasks.task import Task
 
 _GOES_ON_FROM = {
     CriterionKind.cross_entropy: {CriterionKind.cross_entropy},

@@ -1,0 +1,1 @@
+"""What whole utterances are judged by: cross-entropy, CTC, LF-MMI and sMBR."""
