@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.models.convolution import FilterConfig, PooledFilters
+from lhuc_asr.models.convolution import ConvolutionalNetwork, FilterConfig, PooledFilters
 from lhuc_asr.models.dnn import ACTIVATIONS, DnnConfig, HiddenLayer, draw_weights
-from lhuc_asr.models.layered import LayeredNetwork
+from lhuc_asr.models.layered import Layer
 from lhuc_asr.models.network import NetworkKind
 
 
@@ -47,7 +46,7 @@ class ConvolutionalLayer(PooledFilters):
         return h_NHS
 
 
-class Cnn(LayeredNetwork):
+class Cnn(ConvolutionalNetwork[CnnConfig]):
     """One convolutional layer over frequency below fully connected layers.
 
     Example:
@@ -61,27 +60,11 @@ class Cnn(LayeredNetwork):
     width of filters and pools is that of Sainath et al. 2013 ("Deep convolutional neural networks for LVCSR").
     """
 
-    config: CnnConfig
+    def _filters(self, window: int) -> PooledFilters:
+        return ConvolutionalLayer(window, self.feat_dim, self.config)
 
-    def __init__(self, config: CnnConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
-        """Draw the initial weights; the same seed gives the same network.
+    def _hidden_layer(self, num_inputs: int) -> Layer:
+        return HiddenLayer(num_inputs, self.config)
 
-        Args:
-            config: of the convolution and of the layers above.
-            feat_dim: F, features of one frame: bands, stream after stream.
-            num_outputs: V, tied states.
-            seed: of the initial weights.
-
-        Raises:
-            ConfigError: the features have too few bands, or cannot be divided into the streams.
-        """
-        super().__init__(context=config.context, feat_dim=feat_dim, num_outputs=num_outputs)
-        self.config = config
-        with torch.random.fork_rng(devices=[]):
-            lowest = ConvolutionalLayer(2 * config.context + 1, feat_dim, config)
-            dims = [lowest.num_outputs] + [config.hidden_dim] * config.num_layers
-            self.layers = nn.ModuleList([lowest, *(HiddenLayer(num_inputs, config) for num_inputs in dims[:-1])])
-            self.output = nn.Linear(dims[-1], num_outputs)
-        upper = [cast(HiddenLayer, layer).linear for layer in list(self.layers)[1:]]
-        generator = torch.Generator().manual_seed(seed)
-        draw_weights([lowest.conv, *upper, self.output], config.activation, generator)
+    def _draw_weights(self, generator: torch.Generator) -> None:
+        draw_weights(self._layers, self.output, self.config.activation, generator)

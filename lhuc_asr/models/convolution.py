@@ -1,13 +1,14 @@
-"""Filters that slide over frequency, and the pooling of their feature maps: the lowest layer of some networks."""
+"""Filters that slide over frequency, the pooling of their feature maps, and networks whose lowest layer they are."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.layered import Layer
+from lhuc_asr.models.layered import Layer, LayeredNetwork, Shape
 from lhuc_asr.ranges import require_at_least
 
 
@@ -82,3 +83,21 @@ class PooledFilters(Layer):
         """(N, H, S) -> (N, H * S)."""
         passed_NHS: Tensor = self.dropout(h_NH)
         return passed_NHS.flatten(1)
+
+
+class ConvolutionalNetwork(LayeredNetwork[Shape]):
+    """A layer of filters over frequency below fully connected layers.
+
+    The features of a frame are bands, stream after stream.
+
+    Raises:
+        ConfigError: the features have too few bands, or cannot be divided into the streams.
+    """
+
+    @abstractmethod
+    def _filters(self, window: int) -> PooledFilters:
+        """The lowest layer, above windows of so many frames."""
+
+    def _stack(self, window: int) -> list[Layer]:
+        filters = self._filters(window)
+        return [filters, *self._fully_connected(filters.num_outputs)]

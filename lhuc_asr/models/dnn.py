@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import cast
@@ -10,10 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.layered import Layer, LayeredNetwork
-from lhuc_asr.models.network import NetworkConfig, NetworkKind, PlainLayer
-from lhuc_asr.ranges import require_at_least, require_share_below_one
+from lhuc_asr.models.layered import Layer, LayeredConfig, LayeredNetwork
+from lhuc_asr.models.network import NetworkKind, PlainLayer
 
 
 class Activation(Enum):
@@ -42,35 +40,17 @@ _SIGMOID_MEAN = 0.5
 
 
 @dataclass(kw_only=True, slots=True)
-class DnnConfig(NetworkConfig):
-    """Shape of the network; 6 layers of 2048 are the paper's.
+class DnnConfig(LayeredConfig):
+    """Shape of the network: `LayeredConfig`, and what its units are.
 
     Attributes:
-        num_layers: hidden layers.
-        hidden_dim: H, units of each hidden layer.
-        context: frames on either side of the middle one that the network sees.
         activation: non-linearity of the hidden layers.
-        dropout: share of the hidden units' outputs that training sets to 0.
         batch_norm: normalise the input of each non-linearity over the minibatch.
     """
 
     kind: NetworkKind = NetworkKind.dnn
-    num_layers: int = 6
-    hidden_dim: int = 512
-    context: int = 5
     activation: Activation = Activation.sigmoid
-    dropout: float = 0.0
     batch_norm: bool = False
-
-    def __post_init__(self) -> None:
-        NetworkConfig.__post_init__(self)
-        if self.num_layers < 1 or self.hidden_dim < 1:
-            raise ConfigError(
-                f"a network needs at least one layer of one unit, got model.num_layers={self.num_layers} "
-                f"and model.hidden_dim={self.hidden_dim}"
-            )
-        require_at_least(0, self, "model", "context")
-        require_share_below_one(self, "model", "dropout")
 
 
 class HiddenLayer(Layer):
@@ -102,7 +82,7 @@ class HiddenLayer(Layer):
         return PlainLayer(module, weight, bias, type(self.activation))
 
 
-class Dnn(LayeredNetwork):
+class Dnn(LayeredNetwork[DnnConfig]):
     """Fully connected network over spliced frames, with a softmax over tied states.
 
     Example:
@@ -115,22 +95,11 @@ class Dnn(LayeredNetwork):
     Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V: 6 x 2048 sigmoid units, 11 frames.
     """
 
-    config: DnnConfig
+    def _hidden_layer(self, num_inputs: int) -> Layer:
+        return HiddenLayer(num_inputs, self.config)
 
-    def __init__(self, config: DnnConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
-        """Draw the initial weights; the same seed gives the same network.
-
-        Args:
-            config: depth, width and kind of the layers.
-            feat_dim: F, features of one frame.
-            num_outputs: V, tied states.
-            seed: of the initial weights.
-        """
-        super().__init__(context=config.context, feat_dim=feat_dim, num_outputs=num_outputs)
-        self.config = config
-        self._stack(lambda dim: HiddenLayer(dim, config), num_layers=config.num_layers, hidden_dim=config.hidden_dim)
-        linears = [cast(HiddenLayer, layer).linear for layer in self.layers]
-        draw_weights([*linears, self.output], config.activation, torch.Generator().manual_seed(seed))
+    def _draw_weights(self, generator: torch.Generator) -> None:
+        draw_weights(self._layers, self.output, self.config.activation, generator)
 
     def plain_layers_above(self, module: str) -> tuple[PlainLayer, ...] | None:
         """The layers above; None in training mode, or where somebody has exchanged a module or hooked into one."""
@@ -142,11 +111,14 @@ class Dnn(LayeredNetwork):
         return (*(layer.plain(name) for layer, name in zip(layers, names, strict=True)), top)
 
 
-def draw_weights(linears: Sequence[nn.Linear | nn.Conv1d], activation: Activation, generator: torch.Generator) -> None:
-    """Draw the weights of a stack of layers, bottom to top, the last of which gives logits.
+def draw_weights(
+    layers: Iterable[Layer], output: nn.Linear, activation: Activation, generator: torch.Generator
+) -> None:
+    """Draw the weights of layers with one linear function of each unit, bottom to top, and of the output.
 
     Source: see `_GAINS` and `_SIGMOID_MEAN`.
     """
+    linears = [*(linear for layer in layers for linear in layer.linears), output]
     gains = [1.0] + [_GAINS[activation]] * (len(linears) - 2) + [1.0]
     for linear, gain in zip(linears, gains, strict=True):
         assert linear.bias is not None

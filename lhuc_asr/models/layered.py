@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.models.network import AcousticNetwork, log_posteriors
+from lhuc_asr.models.network import AcousticNetwork, NetworkConfig, log_posteriors
 from lhuc_asr.models.splicing import lens_or_all, splice
 from lhuc_asr.models.streaming import WindowStream
+from lhuc_asr.ranges import require_at_least, require_share_below_one
+
+
+@dataclass(kw_only=True, slots=True)
+class LayeredConfig(NetworkConfig):
+    """What the shapes of these networks have in common; 6 layers of 2048 are the paper's.
+
+    Attributes:
+        num_layers: fully connected layers.
+        hidden_dim: H, units of each of them.
+        context: frames on either side of the middle one that the network sees.
+        dropout: share of the hidden units' outputs that training sets to 0.
+
+    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V.
+    """
+
+    num_layers: int = 6
+    hidden_dim: int = 512
+    context: int = 5
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
+        require_at_least(1, self, "model", "num_layers", "hidden_dim")
+        require_at_least(0, self, "model", "context")
+        require_share_below_one(self, "model", "dropout")
+
+
+Shape = TypeVar("Shape", bound=LayeredConfig)
 
 
 class Layer(nn.Module):
@@ -32,35 +62,68 @@ class Layer(nn.Module):
         """(N, D) -> (N, H) or (N, C, S), the output of ``activation``."""
         raise NotImplementedError
 
+    @property
+    def linears(self) -> list[nn.Linear | nn.Conv1d]:
+        """The linear functions, or filters, of its units: one of each unit, or as many as it chooses among."""
+        return [part for part in self.children() if isinstance(part, nn.Linear | nn.Conv1d)]
+
     def pass_on(self, h_NH: Tensor) -> Tensor:
         """What the layer above gets of the units, (N, H)."""
         passed_NH: Tensor = self.dropout(h_NH)
         return passed_NH
 
 
-class LayeredNetwork(AcousticNetwork):
+class LayeredNetwork(AcousticNetwork, Generic[Shape]):
     """A stack of layers from the spliced frames to a softmax over tied states.
+
+    Each kind of network says what a layer is and how weights are drawn.
 
     Attributes:
         layers: `Layer` each; the lowest gets (N, W * F), earliest frame first.
         output: gives the logits.
     """
 
+    config: Shape
     layers: nn.ModuleList
     output: nn.Linear
 
-    def __init__(self, *, context: int, feat_dim: int, num_outputs: int) -> None:
+    def __init__(self, config: Shape, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
+        """Draw the initial weights; the same seed gives the same network.
+
+        Args:
+            config: depth, width and kind of the layers.
+            feat_dim: F, features of one frame.
+            num_outputs: V, tied states.
+            seed: of the initial weights.
+
+        Raises:
+            ConfigError: the features do not fit the lowest layer.
+        """
         super().__init__()
-        self.context = context
+        self.config = config
+        self.context = config.context
         self.feat_dim = feat_dim
         self.num_outputs = num_outputs
-
-    def _stack(self, layer: Callable[[int], Layer], *, num_layers: int, hidden_dim: int) -> None:
-        """Put in equally wide layers and the output; whoever calls it draws their weights."""
-        dims = [self.feat_dim * (2 * self.context + 1)] + [hidden_dim] * num_layers
         with torch.random.fork_rng(devices=[]):
-            self.layers = nn.ModuleList(layer(num_inputs) for num_inputs in dims[:-1])
-            self.output = nn.Linear(dims[-1], self.num_outputs)
+            self.layers = nn.ModuleList(self._stack(2 * config.context + 1))
+            self.output = nn.Linear(config.hidden_dim, num_outputs)
+        self._draw_weights(torch.Generator().manual_seed(seed))
+
+    def _stack(self, window: int) -> list[Layer]:
+        """The layers above windows of so many frames, bottom to top."""
+        return self._fully_connected(window * self.feat_dim)
+
+    def _fully_connected(self, num_inputs: int) -> list[Layer]:
+        dims = [num_inputs] + [self.config.hidden_dim] * (self.config.num_layers - 1)
+        return [self._hidden_layer(dim) for dim in dims]
+
+    @abstractmethod
+    def _hidden_layer(self, num_inputs: int) -> Layer:
+        """A fully connected layer."""
+
+    @abstractmethod
+    def _draw_weights(self, generator: torch.Generator) -> None:
+        """Draw the initial weights of the layers and of the output."""
 
     @property
     def adaptation_sites(self) -> tuple[str, ...]:

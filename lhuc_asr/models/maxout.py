@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.layered import Layer, LayeredNetwork
-from lhuc_asr.models.network import NetworkConfig, NetworkKind
+from lhuc_asr.models.layered import Layer, LayeredConfig, LayeredNetwork
+from lhuc_asr.models.network import NetworkKind
+from lhuc_asr.ranges import require_at_least
 
 
 @dataclass(kw_only=True, slots=True)
-class MaxoutConfig(NetworkConfig):
-    """Shape of the network.
+class MaxoutConfig(LayeredConfig):
+    """Shape of the network: `LayeredConfig`, and what its units are.
 
     Attributes:
-        num_layers: hidden layers.
-        hidden_dim: H, units of each hidden layer.
         num_pieces: linear functions of each unit.
-        context: frames on either side of the middle one that the network sees.
-        dropout: share of the hidden units' outputs that training sets to 0.
     """
 
     kind: NetworkKind = NetworkKind.maxout
-    num_layers: int = 6
-    hidden_dim: int = 512
     num_pieces: int = 2
-    context: int = 5
-    dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        NetworkConfig.__post_init__(self)
-        for name, least in (("num_layers", 1), ("hidden_dim", 1), ("num_pieces", 2), ("context", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"model.{name} must be at least {least}, got {getattr(self, name)}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"model.dropout must lie in [0, 1), got {self.dropout}")
+        LayeredConfig.__post_init__(self)
+        require_at_least(2, self, "model", "num_pieces")
 
 
 class Maximum(nn.Module):
@@ -61,11 +50,11 @@ class MaxoutLayer(Layer):
 
     def activate(self, x_ND: Tensor) -> Tensor:
         """(N, D) -> (N, H), the output of ``activation``."""
-        h_NH: Tensor = self.activation(*(piece(x_ND) for piece in pieces_of(self)))
+        h_NH: Tensor = self.activation(*(piece(x_ND) for piece in self.linears))
         return h_NH
 
 
-class Maxout(LayeredNetwork):
+class Maxout(LayeredNetwork[MaxoutConfig]):
     """Fully connected maxout network over spliced frames, with a softmax over tied states.
 
     Example:
@@ -78,40 +67,23 @@ class Maxout(LayeredNetwork):
     Source: Goodfellow et al. 2013 (arXiv:1302.4389), section 2.
     """
 
-    config: MaxoutConfig
+    def _hidden_layer(self, num_inputs: int) -> Layer:
+        return MaxoutLayer(num_inputs, self.config)
 
-    def __init__(self, config: MaxoutConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
-        """Draw the initial weights; the same seed gives the same network.
-
-        Args:
-            config: depth, width and pieces of the layers.
-            feat_dim: F, features of one frame.
-            num_outputs: V, tied states.
-            seed: of the initial weights.
-        """
-        super().__init__(context=config.context, feat_dim=feat_dim, num_outputs=num_outputs)
-        self.config = config
-        self._stack(lambda dim: MaxoutLayer(dim, config), num_layers=config.num_layers, hidden_dim=config.hidden_dim)
-        generator = torch.Generator().manual_seed(seed)
-        for layer in self.layers:
-            draw_pieces(layer, generator)
-        nn.init.xavier_uniform_(self.output.weight, generator=generator)
-        nn.init.zeros_(self.output.bias)
+    def _draw_weights(self, generator: torch.Generator) -> None:
+        draw_pieces(self._layers, self.output, generator)
 
 
-def pieces_of(layer: nn.Module) -> list[nn.Linear | nn.Conv1d]:
-    """The linear functions, or filters, of which a maxout layer keeps the highest."""
-    return [module for module in layer.children() if isinstance(module, nn.Linear | nn.Conv1d)]
-
-
-def draw_pieces(layer: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of a maxout layer so that signals keep their size from layer to layer.
+def draw_pieces(layers: Iterable[Layer], output: nn.Linear, generator: torch.Generator) -> None:
+    """Draw the weights of maxout layers so that signals keep their size from layer to layer, and of the output.
 
     The square of the highest of two numbers drawn from a normal distribution has the variance of one of them as its
     mean (He et al. 2015, arXiv:1502.01852, section 2.2, reasons so for ReLU, where it is half of it); with more pieces
     it is a little more. So each weight has the variance 1 / D.
     """
-    for piece in pieces_of(layer):
+    for piece in (piece for layer in layers for piece in layer.linears):
         assert piece.bias is not None
         nn.init.normal_(piece.weight, std=piece.weight[0].numel() ** -0.5, generator=generator)
         nn.init.zeros_(piece.bias)
+    nn.init.xavier_uniform_(output.weight, generator=generator)
+    nn.init.zeros_(output.bias)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.models.convolution import FilterConfig, PooledFilters
-from lhuc_asr.models.layered import LayeredNetwork
-from lhuc_asr.models.maxout import Maximum, MaxoutConfig, MaxoutLayer, draw_pieces, pieces_of
+from lhuc_asr.models.convolution import ConvolutionalNetwork, FilterConfig, PooledFilters
+from lhuc_asr.models.layered import Layer
+from lhuc_asr.models.maxout import Maximum, MaxoutConfig, MaxoutLayer, draw_pieces
 from lhuc_asr.models.network import NetworkKind
 
 
@@ -44,11 +44,11 @@ class MaxoutFilters(PooledFilters):
     def activate(self, x_ND: Tensor) -> Tensor:
         """(N, W * F) -> (N, H, S), the pooled feature maps of H units at S places."""
         x_NCD = self.channels(x_ND)
-        h_NHS: Tensor = self.activation(*(self.pool(piece(x_NCD)) for piece in pieces_of(self)))
+        h_NHS: Tensor = self.activation(*(self.pool(piece(x_NCD)) for piece in self.linears))
         return h_NHS
 
 
-class MaxoutCnn(LayeredNetwork):
+class MaxoutCnn(ConvolutionalNetwork[MaxoutCnnConfig]):
     """One convolutional layer over frequency below fully connected layers, all of maxout units.
 
     Without dropout such networks learn their training speakers by heart sooner than sigmoid ones: where speech is
@@ -65,29 +65,11 @@ class MaxoutCnn(LayeredNetwork):
     units behind the pooling as in its section V, pieces as in Goodfellow et al. 2013 (arXiv:1302.4389), section 2.
     """
 
-    config: MaxoutCnnConfig
+    def _filters(self, window: int) -> PooledFilters:
+        return MaxoutFilters(window, self.feat_dim, self.config)
 
-    def __init__(self, config: MaxoutCnnConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
-        """Draw the initial weights; the same seed gives the same network.
+    def _hidden_layer(self, num_inputs: int) -> Layer:
+        return MaxoutLayer(num_inputs, self.config)
 
-        Args:
-            config: of the convolution and of the layers above.
-            feat_dim: F, features of one frame: bands, stream after stream.
-            num_outputs: V, tied states.
-            seed: of the initial weights.
-
-        Raises:
-            ConfigError: the features have too few bands, or cannot be divided into the streams.
-        """
-        super().__init__(context=config.context, feat_dim=feat_dim, num_outputs=num_outputs)
-        self.config = config
-        with torch.random.fork_rng(devices=[]):
-            lowest = MaxoutFilters(2 * config.context + 1, feat_dim, config)
-            dims = [lowest.num_outputs] + [config.hidden_dim] * config.num_layers
-            self.layers = nn.ModuleList([lowest, *(MaxoutLayer(num_inputs, config) for num_inputs in dims[:-1])])
-            self.output = nn.Linear(dims[-1], num_outputs)
-        generator = torch.Generator().manual_seed(seed)
-        for layer in self.layers:
-            draw_pieces(layer, generator)
-        nn.init.xavier_uniform_(self.output.weight, generator=generator)
-        nn.init.zeros_(self.output.bias)
+    def _draw_weights(self, generator: torch.Generator) -> None:
+        draw_pieces(self._layers, self.output, generator)
