@@ -15,8 +15,8 @@ from lhuc_asr.adaptation.passes.speaker_passes import Feats
 from lhuc_asr.adaptation.targets.config import Selection, Supervision
 from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
 from lhuc_asr.adaptation.targets.other_words import OtherWords
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.guard import GuardConfig
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.files import sha256

@@ -28,7 +28,8 @@ from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
 from lhuc_asr.adaptation.targets.making import TargetMaker
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets, require_speech
 from lhuc_asr.adaptation.update.group import Learnt
-from lhuc_asr.adaptation.update.sweeps import UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.adaptation.updating import beginning, speech_of
 from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.decoding.speed import SpeedMeter, cpu_seconds

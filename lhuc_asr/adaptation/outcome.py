@@ -15,7 +15,7 @@ from lhuc_asr.adaptation.parameters.sets import ParameterSet
 from lhuc_asr.adaptation.parameters.stored import Stored, StoredParameters
 from lhuc_asr.adaptation.update.guard import GuardReport
 from lhuc_asr.adaptation.update.held_out import HeldOutReport
-from lhuc_asr.adaptation.update.sweeps import Round, UpdateReport
+from lhuc_asr.adaptation.update.report import Round, UpdateReport
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.layout import Layout

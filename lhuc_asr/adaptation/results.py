@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lhuc_asr.adaptation.passes.protocol import SpeakerPlan
-from lhuc_asr.adaptation.update.sweeps import UpdateReport
+from lhuc_asr.adaptation.update.report import UpdateReport
 from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.files import write_json
 from lhuc_asr.profiles.format import profile_stem

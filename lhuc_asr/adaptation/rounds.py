@@ -24,7 +24,7 @@ from lhuc_asr.adaptation.target_source import TargetSource
 from lhuc_asr.adaptation.targets.agreement import share_changed
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
 from lhuc_asr.adaptation.update.held_out import Verdict
-from lhuc_asr.adaptation.update.sweeps import Round, UpdateReport
+from lhuc_asr.adaptation.update.report import Round, UpdateReport
 from lhuc_asr.decoding.speed import SpeedMeter
 
 Learn = Callable[[Mapping[str, SpeakerTargets]], Iterator[tuple[str, Updated | str]]]

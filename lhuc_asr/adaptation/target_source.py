@@ -15,7 +15,7 @@ from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
 from lhuc_asr.adaptation.targets.making import TargetMaker
 from lhuc_asr.adaptation.targets.other_words import OtherWords, Taught, align_other_words
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets, align_references
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.errors import SpeakerError

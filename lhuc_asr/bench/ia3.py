@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.bench.nets import BenchNet, Speech
 from lhuc_asr.errors import DependencyError
 from lhuc_asr.training.tasks.objectives import frame_cross_entropy

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.group import Computing, opened_group
 from lhuc_asr.adaptation.update.grouping import GroupSizes, groups_of_speakers
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, adapt_group
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.bench.ia3 import Scales, minibatches
 from lhuc_asr.bench.nets import BenchNet, Speech
 from lhuc_asr.errors import SpeakerError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.bench.ia3 import ia3_updates
 from lhuc_asr.bench.limit import Limit, matrix_limit, products_above
 from lhuc_asr.bench.nets import BenchNet

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lhuc_asr.adaptation.passes.protocol import ProtocolConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.guard import GuardConfig
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.conditioning.settings import ConditionConfig
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.tuning import TuningConfig

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from lhuc_asr.adaptation.targets.criterion import AdaptCriterion, AdaptCriterionConfig, criterion_of
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lhuc.adapter import LhucAdapter

@@ -10,7 +10,7 @@ from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.targets.config import Supervision
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.features.fbank import FbankConfig

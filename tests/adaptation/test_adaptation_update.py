@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, StepSchedule, adapt
+from lhuc_asr.adaptation.update.config import AdaptConfig, StepSchedule
+from lhuc_asr.adaptation.update.sweeps import adapt
 from lhuc_asr.errors import ConfigError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter

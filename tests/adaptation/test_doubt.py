@@ -18,7 +18,9 @@ from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.adaptation.targets.doubt import ConfusionOver, Doubt
 from lhuc_asr.adaptation.targets.frame_targets import EntropyTargets, SoftTargets
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn
 

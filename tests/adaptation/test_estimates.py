@@ -17,7 +17,9 @@ from lhuc_asr.adaptation.parameters.estimate_config import EstimateConfig, Estim
 from lhuc_asr.adaptation.parameters.estimates import Pull, divergence
 from lhuc_asr.adaptation.parameters.priors import Estimator, content_of, prior_of, start_at_mean
 from lhuc_asr.adaptation.parameters.spaces import Subspace
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.errors import ConfigError, ProfileError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude, identity_r

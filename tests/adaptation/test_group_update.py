@@ -17,8 +17,10 @@ from lhuc_asr.adaptation.objectives.lower_part import Minibatch
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.rows import Rows
 from lhuc_asr.adaptation.objectives.stack_objective import StackObjective
+from lhuc_asr.adaptation.update.config import AdaptConfig, StepSchedule
 from lhuc_asr.adaptation.update.group import Computing, opened_group
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, StepSchedule, UpdateReport, adapt, adapt_group
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt, adapt_group
 from lhuc_asr.errors import SiteError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter

@@ -22,9 +22,10 @@ from lhuc_asr.adaptation.parameters.priors import Expectation
 from lhuc_asr.adaptation.passes.protocol import ProtocolConfig
 from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
 from lhuc_asr.adaptation.results import SpeakerResult
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.guard import GuardConfig, GuardReport, Trial, tried
 from lhuc_asr.adaptation.update.held_out import Verdict
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport
+from lhuc_asr.adaptation.update.report import UpdateReport
 from lhuc_asr.decoding.speed import SpeedMeter
 from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError

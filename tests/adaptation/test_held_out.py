@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
 from lhuc_asr.adaptation.parameters.priors import Estimator, start_at_mean
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.held_out import HeldOutReport, Verdict, divide, judge
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.splicing import SplicedFrames
 

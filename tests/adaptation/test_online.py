@@ -17,8 +17,9 @@ from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig, Speake
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.adaptation.targets.making import TargetMaker
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.guard import GuardConfig
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, adapt_group
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.profiles.format import load_profile

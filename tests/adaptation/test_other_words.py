@@ -21,7 +21,7 @@ from lhuc_asr.adaptation.targets.agreement import agreed_frames, agreed_words
 from lhuc_asr.adaptation.targets.config import Supervision, TargetConfig, Weighting
 from lhuc_asr.adaptation.targets.making import TargetMaker
 from lhuc_asr.adaptation.targets.other_words import OtherWords, align_other_words, read_words, words_from
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word, write_hypotheses
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.lhuc.sites import LhucConfig

@@ -17,7 +17,8 @@ from lhuc_asr.adaptation.parameters.sets import InputTransform, WeightSet, param
 from lhuc_asr.adaptation.parameters.stored import StoredParameters, load_parameters, save_parameters
 from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerResult
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, adapt, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.sweeps import adapt, adapt_group
 from lhuc_asr.errors import ConfigError, ProfileError, SiteError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.blstm import Blstm, BlstmConfig

@@ -21,7 +21,8 @@ from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.targets.agreement import share_changed
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.adaptation.targets.making import TargetMaker
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, Round
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.report import Round
 from lhuc_asr.adaptation.updating import update_speakers
 from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError

@@ -27,8 +27,10 @@ from lhuc_asr.adaptation.targets.sequence_criteria import (
     segments_of_outputs,
 )
 from lhuc_asr.adaptation.targets.supervision import silence_share, targets_of_paths
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.held_out import divide
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.adaptation.updating import speech_of, update_speakers
 from lhuc_asr.decoding.ctc_graph import ctc_hmm, transition_ids_of
 from lhuc_asr.decoding.lattices.lattice import Lattice

@@ -34,7 +34,7 @@ from lhuc_asr.adaptation.targets.weighting import (
     weighted,
     word_confidences_by_frame,
 )
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.confidence import Confidences
 from lhuc_asr.decoding.lattices.lattice import Lattice

@@ -22,7 +22,9 @@ from lhuc_asr.adaptation.targets.frame_targets import (
     joined,
 )
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.decoding.lattices.posteriors import FramePosteriors
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn

@@ -14,8 +14,8 @@ from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.outcome import Updated
 from lhuc_asr.adaptation.passes.protocol import ProtocolConfig
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.grouping import GroupSizes
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.adaptation.updating import update_speakers
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.finding import choose_sites

@@ -22,8 +22,8 @@ from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.adaptation.targets.supervision import SpeakerTargets
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.grouping import GroupSizes
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
 from lhuc_asr.adaptation.updating import update_speakers
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.settings import DecodingConfig

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances, cut
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, StepSchedule, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig, StepSchedule
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.errors import SiteError, SpeakerError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude

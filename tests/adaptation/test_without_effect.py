@@ -10,8 +10,7 @@ from lhuc_asr.adaptation.parameters.config import Parameters
 from lhuc_asr.adaptation.parameters.estimate_config import Estimation, PriorShape
 from lhuc_asr.adaptation.targets.config import Confidence, Selection, Supervision, Weighting
 from lhuc_asr.adaptation.targets.doubt import ConfusionOver
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
-from lhuc_asr.adaptation.update.without_effect import MEANINGS
+from lhuc_asr.adaptation.update.config import MEANINGS, AdaptConfig
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.training.criteria.criterion import CriterionKind
 

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import Container
 
 from lhuc_asr.adaptation.passes.protocol import Protocol
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.config.build import adaptation_settings, build_settings
 from lhuc_asr.config.compose import compose, preset_directory, presets
 from lhuc_asr.config.explanations import setting_names

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.parameters.priors import Estimator, prior_of, start_at_mean
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.errors import ConfigError, DataError, ProfileError, SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.update.sweeps import AdaptConfig, UpdateReport, adapt, adapt_group
+from lhuc_asr.adaptation.update.config import AdaptConfig
+from lhuc_asr.adaptation.update.report import UpdateReport
+from lhuc_asr.adaptation.update.sweeps import adapt, adapt_group
 from lhuc_asr.errors import ModelError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.lhuc.adapter import LhucAdapter

@@ -6,160 +6,23 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from torch import Tensor
 
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
-from lhuc_asr.adaptation.parameters.config import ParameterConfig, Parameters
-from lhuc_asr.adaptation.parameters.estimate_config import EstimateConfig
 from lhuc_asr.adaptation.parameters.own import Beginning
 from lhuc_asr.adaptation.parameters.priors import Estimator
-from lhuc_asr.adaptation.targets.config import TargetConfig
-from lhuc_asr.adaptation.targets.criterion import AdaptCriterion, AdaptCriterionConfig
+from lhuc_asr.adaptation.targets.criterion import AdaptCriterion
+from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.group import CACHE_BYTES, Computing, Learnt, MakeEstimate, SpeakerGroup, opened_group
-from lhuc_asr.adaptation.update.guard import GuardReport
-from lhuc_asr.adaptation.update.held_out import Division, HeldOutConfig, HeldOutReport, Verdict
+from lhuc_asr.adaptation.update.held_out import Division, HeldOutReport, Verdict
+from lhuc_asr.adaptation.update.report import UpdateReport
 from lhuc_asr.adaptation.update.stopping import SweepWatch
-from lhuc_asr.adaptation.update.without_effect import refuse_what_has_no_effect
-from lhuc_asr.errors import ConfigError, SpeakerError
+from lhuc_asr.errors import SpeakerError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.network import AcousticNetwork
-from lhuc_asr.ranges import require_at_least, require_positive
-from lhuc_asr.training.criteria.criterion import CriterionKind
-from lhuc_asr.training.precision import Precision
 from lhuc_asr.units import Seconds
-
-
-class StepSchedule(Enum):
-    """How long later steps are: all alike, or falling evenly from ``lr`` at the first to 0 after the last."""
-
-    constant = "constant"
-    linear = "linear"
-
-
-@dataclass(kw_only=True, slots=True)
-class AdaptConfig(ParameterConfig, TargetConfig, AdaptCriterionConfig, EstimateConfig, HeldOutConfig):
-    """How scales, or other numbers of a speaker, are learnt.
-
-    Which numbers, from which targets, what judges, holds and stops them, stands in the bases.
-
-    Attributes:
-        lr: step of plain gradient descent on the mean objective of a minibatch.
-        schedule: how long later steps are; linear takes the noise of single minibatches out of the end.
-        num_epochs: sweeps over the speaker's frames.
-        precision: of the matrix products. bfloat16 is two to three times faster on processors with AMX and less
-            exact; auto takes it where it is fast, so that results depend on the machine.
-        batch_size: output frames in a minibatch; where a network learns from whole utterances, a minibatch is filled
-            with as many of them as do not exceed that, at least one.
-        min_seconds: a speaker with less speech than that, silence not counted, is refused.
-        seed: of the order of the frames, or of the utterances.
-
-    Source: Swietojanski, Li & Renals 2016 (arXiv:1601.02828), section V: lr 0.8 for every amplitude; the number of
-    sweeps and the batch are not printed there (3 sweeps in the paper of 2014).
-    """
-
-    lr: float = 0.8
-    schedule: StepSchedule = StepSchedule.constant
-    num_epochs: int = 3
-    precision: Precision = Precision.float32
-    batch_size: int = 256
-    min_seconds: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        ParameterConfig.__post_init__(self)
-        TargetConfig.__post_init__(self)
-        AdaptCriterionConfig.__post_init__(self)
-        EstimateConfig.__post_init__(self)
-        HeldOutConfig.__post_init__(self)
-        self.check_with(self)
-        require_positive(self, "adapt", "lr")
-        require_at_least(1, self, "adapt", "num_epochs", "batch_size")
-        if self.min_seconds < 0:
-            raise ConfigError(f"adapt.min_seconds must not be negative, got {self.min_seconds}")
-        refuse_what_has_no_effect(self)
-        if self.tied and self.parameters not in (Parameters.lhuc, Parameters.bias):
-            raise ConfigError(
-                f"adapt.tied is about units of layers; adapt.parameters={self.parameters.name} learns other numbers: "
-                "give it with adapt.parameters=lhuc or bias"
-            )
-        for name in ("prior_from", "subspace"):
-            if self.parameters is not Parameters.lhuc and getattr(self, name) is not None:
-                raise ConfigError(
-                    f"adapt.{name} names a file about scales; adapt.parameters={self.parameters.name} learns others: "
-                    "give it with adapt.parameters=lhuc"
-                )
-
-    @property
-    def keeps_lattices(self) -> bool:
-        """Whether the first pass must keep more than its best paths, for the targets or for the criterion."""
-        return self.needs_lattices or self.criterion is CriterionKind.smbr
-
-    def described(self) -> str:
-        """Targets, criterion, and what departs from the defaults of both, on one line."""
-        return ", ".join([TargetConfig.described(self), *self.criterion_told()])
-
-    def lr_after(self, num_sweeps: float) -> float:
-        """Step when that many sweeps, and parts of one, are done."""
-        return self.lr * (1 - num_sweeps / self.num_epochs) if self.schedule is StepSchedule.linear else self.lr
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One round of self-training.
-
-    Attributes:
-        number: from 1.
-        changed: words that changed since the round before, per word of it; 0 in the first round.
-        objective: on held-out speech, after its best sweep; None where none was held out.
-        kept: False where the round before was better.
-    """
-
-    number: int
-    changed: float = 0.0
-    objective: float | None = None
-    kept: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpdateReport:
-    """What an update did.
-
-    Attributes:
-        objective_before: mean of the criterion per frame with the scales at the start.
-        objective_after: the same with the scales at the end.
-        per_epoch: mean of the minibatch objectives of every sweep, measured on the way.
-        seconds: wall-clock time that the update took.
-        held_out: what speech told that was not learnt from; None where none was to be held out.
-        coefficients: numbers that were learnt instead of r; none where r was learnt.
-        guard: what the guard said, to which nothing else here pays heed; None where there was none.
-        rounds: of self-training; none where there was one pass alone.
-        learnt_from: ids of the utterances that were learnt from; none where the report comes from a file.
-        utterances_held_out: ids of those that were held out as a whole; none likewise.
-    """
-
-    objective_before: float
-    objective_after: float
-    per_epoch: tuple[float, ...]
-    seconds: Seconds
-    held_out: HeldOutReport | None = None
-    coefficients: tuple[float, ...] = ()
-    guard: GuardReport | None = None
-    rounds: tuple[Round, ...] = ()
-    learnt_from: tuple[str, ...] = ()
-    utterances_held_out: tuple[str, ...] = ()
-
-    @property
-    def round_kept(self) -> int:
-        """Number of the round that gave what was learnt; 1 where there was no other."""
-        return max((own.number for own in self.rounds if own.kept), default=1)
-
-    @property
-    def tested_on(self) -> tuple[str, ...]:
-        """Ids of the utterances on which scales are tried: those held out, or all where there are none."""
-        return self.utterances_held_out or self.learnt_from
 
 
 def adapt(
