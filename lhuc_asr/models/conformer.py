@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.conformer_layers import STRIDES, ConformerLayer, FrontEnd
-from lhuc_asr.models.network import NetworkConfig, NetworkKind, log_posteriors
+from lhuc_asr.errors import ModelError
+from lhuc_asr.models.conformer_config import ConformerConfig, Positions
+from lhuc_asr.models.conformer_layers import ConformerLayer, FrontEnd
+from lhuc_asr.models.network import log_posteriors
+from lhuc_asr.models.streaming import NetworkStream
 from lhuc_asr.models.whole_utterances import WholeUtteranceNetwork
-from lhuc_asr.ranges import require_at_least, require_share_below_one
 
-if TYPE_CHECKING:
-    from lhuc_asr.models.conformer_stream import ConformerStream
-
-
-class Positions(Enum):
-    """How frames know where in the utterance they are."""
-
-    none = "none"
-    sinusoidal = "sinusoidal"
-
-
-@dataclass(kw_only=True, slots=True)
-class ConformerConfig(NetworkConfig):
-    """Shape of the network; the defaults are half of the layers of the paper's small one.
-
-    Attributes:
-        num_layers: layers, each with two feed-forward modules, attention and a convolution.
-        stream_dim: numbers of a frame that layers pass on and add to.
-        hidden_dim: H, units of each feed-forward module.
-        num_heads: of the attention; together they are ``stream_dim`` wide.
-        kernel_size: neighbouring outputs that a convolution spans, an odd number.
-        num_channels: of the two convolutions at the bottom.
-        subsampling: an output for every so-manieth frame only, 1 to 4.
-        positions: added above the front-end; without any, convolutions alone tell frames apart by their neighbours.
-        dropout: share of the numbers that training sets to 0, on all ways within a layer.
-        chunk_size: outputs that see each other; none sees what comes after its chunk, so that the network can follow a
-            stream. 0: every output sees the whole utterance.
-        num_left_chunks: how many earlier chunks attention sees as well.
-    """
-
-    kind: NetworkKind = NetworkKind.conformer
-    num_layers: int = 8
-    stream_dim: int = 144
-    hidden_dim: int = 576
-    num_heads: int = 4
-    kernel_size: int = 15
-    num_channels: int = 32
-    subsampling: int = 1
-    positions: Positions = Positions.sinusoidal
-    dropout: float = 0.1
-    chunk_size: int = 0
-    num_left_chunks: int = 4
-
-    def __post_init__(self) -> None:
-        NetworkConfig.__post_init__(self)
-        require_at_least(0, self, "model", "chunk_size", "num_left_chunks")
-        require_at_least(1, self, "model", "num_layers", "stream_dim", "hidden_dim", "num_heads", "num_channels")
-        if self.stream_dim % self.num_heads:
-            raise ConfigError(
-                f"model.stream_dim={self.stream_dim} cannot be divided among model.num_heads={self.num_heads} heads"
-            )
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ConfigError(f"model.kernel_size must be odd, got {self.kernel_size}")
-        if self.subsampling not in STRIDES:
-            raise ConfigError(f"model.subsampling must be one of {list(STRIDES)}, got {self.subsampling}")
-        require_share_below_one(self, "model", "dropout")
-
-    @property
-    def is_causal(self) -> bool:
-        """Whether convolutions look back only, and attention no further than to the end of a chunk."""
-        return self.chunk_size > 0
+# B utterances, T frames, T' outputs, F features, C channels, D numbers of the stream, N heads of E numbers, V states
 
 
 class Conformer(WholeUtteranceNetwork):
@@ -154,9 +94,89 @@ class Conformer(WholeUtteranceNetwork):
         Raises:
             ModelError: the network sees whole utterances, or is in training mode.
         """
-        from lhuc_asr.models.conformer_stream import ConformerStream
-
         return ConformerStream(self)
+
+
+class ConformerStream(NetworkStream[Conformer]):
+    """Utterances as they come, some frames at a time; outputs come chunk by chunk.
+
+    Args:
+        network: with chunks (``chunk_size``), in evaluation mode.
+
+    Raises:
+        ModelError: the network sees whole utterances, or is in training mode.
+
+    Example:
+        >>> shape = ConformerConfig(num_layers=1, stream_dim=4, hidden_dim=4, num_heads=1, chunk_size=2, subsampling=3)
+        >>> stream = Conformer(shape, feat_dim=8, num_outputs=5).eval().stream()
+        >>> [tuple(part.shape) for part in (stream.accept(torch.zeros(1, 16, 8)), stream.finish())]
+        [(1, 4, 5), (1, 2, 5)]
+    """
+
+    def __init__(self, network: Conformer) -> None:
+        if not network.config.is_causal:
+            raise ModelError("a Conformer that sees whole utterances cannot follow a stream: train it with chunk_size")
+        super().__init__(network)
+        self._chunk_frames = network.config.chunk_size * network.subsampling
+        self._waiting: Tensor | None = None
+        self._kept: dict[str, Tensor] = {}
+        self._num_outputs = 0
+
+    def _accept(self, feats_BTF: Tensor) -> Tensor:
+        frames_BTF = feats_BTF if self._waiting is None else torch.cat([self._waiting, feats_BTF], dim=1)
+        num_ready = frames_BTF.shape[1] // self._chunk_frames * self._chunk_frames
+        self._waiting = frames_BTF[:, num_ready:]
+        chunks = torch.split(frames_BTF[:, :num_ready], self._chunk_frames, dim=1) if num_ready else ()
+        return torch.cat([self._nothing(feats_BTF), *map(self._advance, chunks)], dim=1)
+
+    def _finish(self) -> Tensor:
+        assert self._waiting is not None
+        return self._advance(self._waiting) if self._waiting.shape[1] else self._nothing(self._waiting)
+
+    def _advance(self, feats_BTF: Tensor) -> Tensor:
+        """One chunk, from frames to log-probabilities."""
+        x_BTD = self._front(feats_BTF)
+        if self.network.config.positions is Positions.sinusoidal:
+            x_BTD = x_BTD + sinusoids(x_BTD, self._num_outputs)
+        self._num_outputs += x_BTD.shape[1]
+        for index, layer in enumerate(cast("list[ConformerLayer]", list(self.network.layers))):
+            x_BTD = x_BTD + 0.5 * layer.feed_forward1(x_BTD)
+            x_BTD = x_BTD + self._attention(index, layer, x_BTD)
+            x_BTD = x_BTD + self._convolution(index, layer, x_BTD)
+            x_BTD = layer.norm(x_BTD + 0.5 * layer.feed_forward2(x_BTD))
+        return log_posteriors(self.network.output(x_BTD))
+
+    def _front(self, feats_BTF: Tensor) -> Tensor:
+        front, x_BCTF = self.network.front_end, feats_BTF[:, None]
+        for index, conv in enumerate(cast("list[nn.Conv2d]", list(front.convs))):
+            x_BCTF = functional.relu(conv(self._behind(f"front {index}", x_BCTF, front.reach[0])))
+        return front.joined(x_BCTF)
+
+    def _attention(self, index: int, layer: ConformerLayer, x_BTD: Tensor) -> Tensor:
+        config, attention = self.network.config, layer.attention
+        num_kept = config.num_left_chunks * config.chunk_size
+        query, key, value = attention.heads(x_BTD)
+        key, value = (
+            self._behind(f"{name} {index}", new_BNTE, num_kept, padded=False)
+            for name, new_BNTE in (("keys", key), ("values", value))
+        )
+        return attention.attended(query, key, value)
+
+    def _convolution(self, index: int, layer: ConformerLayer, x_BTD: Tensor) -> Tensor:
+        convolution = layer.convolution
+        gated_BDT = convolution.gated(x_BTD)
+        with_past = self._behind(f"gated {index}", gated_BDT[:, :, :, None], convolution.reach[0])
+        return convolution.convolved(with_past.squeeze(3))
+
+    def _behind(self, name: str, new_BXTY: Tensor, num_kept: int, *, padded: bool = True) -> Tensor:
+        """New frames behind the last ones before them, of which silence (or nothing) stands at the beginning."""
+        first = self._kept.get(name)
+        if first is None:
+            num_before = num_kept if padded else 0
+            first = new_BXTY.new_zeros(*new_BXTY.shape[:2], num_before, new_BXTY.shape[3])
+        all_BXTY = torch.cat([first, new_BXTY], dim=2)
+        self._kept[name] = all_BXTY[:, :, max(0, all_BXTY.shape[2] - num_kept) :]
+        return all_BXTY
 
 
 def sinusoids(x_BTD: Tensor, first: int = 0) -> Tensor:

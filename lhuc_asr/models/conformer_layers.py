@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lhuc_asr.models.conformer_config import STRIDES, ConformerConfig
 from lhuc_asr.models.splicing import is_speech
 from lhuc_asr.models.time_delay import FrameNorm
 
-if TYPE_CHECKING:
-    from lhuc_asr.models.conformer import ConformerConfig
-
 # B utterances, T frames, T' outputs, F features, C channels, D numbers of the stream, H hidden units,
 # N heads of E numbers
-
-STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2)}
-"""Subsampling -> steps in time of the two convolutions of the front-end."""
 
 
 class FrontEnd(nn.Module):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
 from lhuc_asr.models.cnn import Cnn, CnnConfig
-from lhuc_asr.models.conformer import Conformer, ConformerConfig
+from lhuc_asr.models.conformer import Conformer
+from lhuc_asr.models.conformer_config import ConformerConfig
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.maxout import Maxout, MaxoutConfig
 from lhuc_asr.models.maxout_cnn import MaxoutCnn, MaxoutCnnConfig

@@ -22,7 +22,8 @@ from lhuc_asr.adaptation.update.sweeps import adapt, adapt_group
 from lhuc_asr.errors import ConfigError, ProfileError, SiteError
 from lhuc_asr.features.splicing import SplicedFrames
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
-from lhuc_asr.models.conformer import Conformer, ConformerConfig
+from lhuc_asr.models.conformer import Conformer
+from lhuc_asr.models.conformer_config import ConformerConfig
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.profiles.format import load_profile

@@ -34,7 +34,8 @@ from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.finding import choose_sites
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
-from lhuc_asr.models.conformer import Conformer, ConformerConfig
+from lhuc_asr.models.conformer import Conformer
+from lhuc_asr.models.conformer_config import ConformerConfig
 from lhuc_asr.models.kinds import NETWORKS as NETWORK_CLASSES
 from lhuc_asr.models.kinds import build_network
 from lhuc_asr.models.network import AcousticNetwork

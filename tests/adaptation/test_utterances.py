@@ -25,7 +25,8 @@ from lhuc_asr.lhuc.example import Example
 from lhuc_asr.lhuc.finding import choose_sites, find_sites
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
-from lhuc_asr.models.conformer import Conformer, ConformerConfig
+from lhuc_asr.models.conformer import Conformer
+from lhuc_asr.models.conformer_config import ConformerConfig
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig

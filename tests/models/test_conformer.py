@@ -27,7 +27,8 @@ from network_promises import (
 
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError, ModelError
-from lhuc_asr.models.conformer import Conformer, ConformerConfig, Positions, sinusoids
+from lhuc_asr.models.conformer import Conformer, sinusoids
+from lhuc_asr.models.conformer_config import ConformerConfig, Positions
 from lhuc_asr.models.conformer_layers import ConformerLayer
 
 SHAPE = {"num_layers": 2, "stream_dim": 6, "hidden_dim": 7, "num_heads": 2, "kernel_size": 5, "num_channels": 3}
