@@ -25,7 +25,7 @@ from lhuc_asr.system.trained_scales import TrainedScales
 from lhuc_asr.training.examples.seeds import Purpose, derive_seed
 from lhuc_asr.training.loop import TrainingConfig
 from lhuc_asr.training.processes.distributed import own_device
-from lhuc_asr.training.tasks.conditioning import ConditionedTask
+from lhuc_asr.training.tasks.conditioned_task import ConditionedTask
 from lhuc_asr.training.tasks.frame_task import FrameTask
 from lhuc_asr.training.tasks.task import Task
 

@@ -138,7 +138,7 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network(small("dnn"), DIM, lessons().hmm.num_pdfs)
     task = make_task(lessons(), network, CriterionConfig(), CONFIG)
     conditioned, _ = with_scales(task, network, SPEAKER_OF, SatConfig(share=0.5), CONFIG)
-    monkeypatch.setattr("lhuc_asr.training.tasks.conditioning.own_share", lambda: Share(0, 2))
+    monkeypatch.setattr("lhuc_asr.training.tasks.conditioned_task.own_share", lambda: Share(0, 2))
     with pytest.raises(ConfigError, match="runs in one process, torchrun started 2: start lhuc-train without torchrun"):
         conditioned.check(network)
 

@@ -20,7 +20,7 @@ from lhuc_asr.training.examples.frame_data import FrameData, TrainingData
 from lhuc_asr.training.loop import TrainingConfig, TrainingReport, train
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.schedule.newbob import NewbobConfig
-from lhuc_asr.training.tasks.conditioning import ConditionedTask
+from lhuc_asr.training.tasks.conditioned_task import ConditionedTask
 from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.training.processes.shares import ALL, Share
+from lhuc_asr.training.tasks.conditioning import Conditioning
 from lhuc_asr.training.tasks.evaluation import FrameScore
-
-if TYPE_CHECKING:
-    from lhuc_asr.training.tasks.conditioning import Conditioning
 
 Batch = TypeVar("Batch")
 
