@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -70,15 +71,17 @@ NAMES = [str(source.relative_to(PACKAGE)) for source in SOURCES]
 
 
 def imported(source: Path) -> Iterator[tuple[int, str]]:
-    """Line and full module name of every import, those inside functions and for type checking as well."""
+    """Line and full name of every import, those inside functions and for type checking as well.
+
+    Of ``from package import name`` both the package and the name in it, which may be a module.
+    """
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source}:{node.lineno}: imports are by full module path"
             yield node.lineno, node.module or ""
-            if node.module == "lhuc_asr":
-                yield from ((node.lineno, f"lhuc_asr.{alias.name}") for alias in node.names)
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,6 +106,24 @@ def test_imports_among_sub_rooms_run_downwards(room: str) -> None:
                 if module.startswith(f"lhuc_asr.{room}."):
                     used = module.split(".")[2]
                     assert used in order[: height + 1], f"{source}:{line}: {sub_room} may not import {used}"
+
+
+def test_no_files_import_each_other() -> None:
+    """Neither two nor more of them in a circle; what two need of each other stands below both."""
+    modules = {module_of(source): source for source in SOURCES}
+    imports = {
+        module: {used for _, used in imported(source) if used in modules and used != module}
+        for module, source in modules.items()
+    }
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def module_of(source: Path) -> str:
+    parts = source.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @pytest.mark.parametrize("name", NAMES)
