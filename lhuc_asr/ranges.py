@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lhuc_asr.errors import ConfigError
 
 
@@ -39,6 +41,28 @@ def require_positive(config: object, group: str, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
             raise ConfigError(f"{group}.{name} must be positive, got {getattr(config, name)}")
+
+
+def require_finite(config: object, group: str, *names: str) -> None:
+    """Refuse settings that are infinite, and those that are no number; the arguments are as above.
+
+    Raises:
+        ConfigError: one of them is; the text names it.
+    """
+    for name in names:
+        if not math.isfinite(getattr(config, name)):
+            raise ConfigError(f"{group}.{name} must be finite, got {getattr(config, name)}")
+
+
+def require_share(config: object, group: str, *names: str) -> None:
+    """Refuse settings outside of [0, 1], such as confidences; the arguments are as above.
+
+    Raises:
+        ConfigError: one of them is outside; the text names it.
+    """
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ConfigError(f"{group}.{name} must lie in [0, 1], got {getattr(config, name)}")
 
 
 def require_share_below_one(config: object, group: str, *names: str) -> None:

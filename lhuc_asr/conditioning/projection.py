@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lhuc_asr.errors import ConfigError, DataError
-from lhuc_asr.ranges import require_at_least
+from lhuc_asr.errors import DataError
+from lhuc_asr.ranges import require_at_least, require_share
 
 _FLOOR = 1e-6
 
@@ -48,8 +48,7 @@ class ProjectionConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "condition.projection", "num_dims")
-        if not 0 <= self.shrinkage <= 1:
-            raise ConfigError(f"condition.projection.shrinkage must lie between 0 and 1, got {self.shrinkage}")
+        require_share(self, "condition.projection", "shrinkage")
 
 
 @dataclass(frozen=True, eq=False)

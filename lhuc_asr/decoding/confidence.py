@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lhuc_asr.decoding.calibration import Calibration
 from lhuc_asr.decoding.lattices.mbr import confusion_network
 from lhuc_asr.decoding.lattices.posteriors import arc_posteriors, frame_posteriors
-from lhuc_asr.errors import ConfigError, DecodingError
+from lhuc_asr.errors import DecodingError
+from lhuc_asr.ranges import require_at_least, require_finite
 
 if TYPE_CHECKING:
     from lhuc_asr.decoding.lattices.lattice import Lattice
@@ -33,9 +34,8 @@ class ConfidenceConfig:
     graph_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("acoustic_scale", "graph_scale"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"confidence.{name} must be at least 0, got {getattr(self, name)}")
+        require_at_least(0, self, "confidence", "acoustic_scale", "graph_scale")
+        require_finite(self, "confidence", "acoustic_scale", "graph_scale")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from math import isfinite
 
 from lhuc_asr.decoding.lattices.reading import HypothesisKind
-from lhuc_asr.errors import ConfigError
+from lhuc_asr.ranges import require_finite, require_positive
 
 
 class Search(Enum):
@@ -44,8 +43,6 @@ class DecodingConfig:
     lattice_beam: float = 6.0
 
     def __post_init__(self) -> None:
-        for name in ("acoustic_scale", "beam", "max_active", "lattice_search_beam", "lattice_beam"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"decoding.{name} must be positive, got {getattr(self, name)}")
-        if not isfinite(self.insertion_penalty):
-            raise ConfigError(f"decoding.insertion_penalty must be finite, got {self.insertion_penalty}")
+        limits = ("acoustic_scale", "beam", "max_active", "lattice_search_beam", "lattice_beam")
+        require_positive(self, "decoding", *limits)
+        require_finite(self, "decoding", *limits, "insertion_penalty")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.ranges import require_at_least
+from lhuc_asr.ranges import require_at_least, require_share
 from lhuc_asr.units import Hertz
 
 # B windows (or utterances), T frames, F mel bins, K steps of the warping factor
@@ -43,9 +43,7 @@ class AugmentationConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.warp < 0.5:
             raise ConfigError(f"augmentation.warp must be at least 0 and below 0.5, got {self.warp}")
-        for name in ("share", "max_time_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"augmentation.{name} must be from 0 to 1, got {getattr(self, name)}")
+        require_share(self, "augmentation", "share", "max_time_share")
         require_at_least(0, self, "augmentation", "num_freq_masks", "max_freq_mask", "num_time_masks", "max_time_mask")
 
     @property

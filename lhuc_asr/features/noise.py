@@ -16,7 +16,7 @@ from lhuc_asr.data.audio import Samples
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.features.sound_folder import SoundFolder
-from lhuc_asr.ranges import require_at_least
+from lhuc_asr.ranges import require_at_least, require_share
 from lhuc_asr.units import Decibels, Hertz
 
 _LOG = logging.getLogger(__name__)
@@ -52,8 +52,7 @@ class NoiseConfig:
     folder: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"perturbation.noise.share must be from 0 to 1, got {self.share}")
+        require_share(self, "perturbation.noise", "share")
         if self.min_snr_db > self.max_snr_db:
             raise ConfigError(
                 "perturbation.noise.min_snr_db must not lie above max_snr_db, "

@@ -12,6 +12,7 @@ from lhuc_asr.data.audio import Samples
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.sound_folder import SoundFolder
+from lhuc_asr.ranges import require_share
 from lhuc_asr.units import Decibels, Hertz, Seconds, seconds_to_samples
 
 _FIRST_REFLECTION: Seconds = 0.002
@@ -39,8 +40,7 @@ class ReverberationConfig:
     folder: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"perturbation.reverberation.share must be from 0 to 1, got {self.share}")
+        require_share(self, "perturbation.reverberation", "share")
         if not 0.01 <= self.min_rt60 <= self.max_rt60 <= 10:
             raise ConfigError(
                 "perturbation.reverberation.min_rt60 and max_rt60 must lie in order between 0.01 and 10 s, "

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 
-from lhuc_asr.errors import ConfigError
-from lhuc_asr.ranges import require_at_least
+from lhuc_asr.ranges import require_at_least, require_finite, require_positive
 from lhuc_asr.units import Seconds
 
 
@@ -59,9 +57,7 @@ class MetalearnConfig:
     num_epochs: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("lr", "adapt_seconds", "test_seconds", "outer_lr"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f"metalearn.{name} must be positive and finite, got {value}")
+        require_positive(self, "metalearn", "lr", "adapt_seconds", "test_seconds", "outer_lr")
+        require_finite(self, "metalearn", "lr", "adapt_seconds", "test_seconds", "outer_lr")
         require_at_least(1, self, "metalearn", "num_steps", "speakers_per_step")
         require_at_least(0, self, "metalearn", "num_epochs")

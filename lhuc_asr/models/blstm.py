@@ -40,11 +40,7 @@ class BlstmConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         NetworkConfig.__post_init__(self)
-        if self.num_layers < 1 or self.hidden_dim < 1:
-            raise ConfigError(
-                f"a network needs at least one layer of one cell, got model.num_layers={self.num_layers} "
-                f"and model.hidden_dim={self.hidden_dim}"
-            )
+        require_at_least(1, self, "model", "num_layers", "hidden_dim")
         if not 0 <= self.projection_dim < self.hidden_dim:
             raise ConfigError(
                 f"model.projection_dim must be 0 or more and less than model.hidden_dim={self.hidden_dim}, "

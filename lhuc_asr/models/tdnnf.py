@@ -12,6 +12,7 @@ from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.network import NetworkConfig, NetworkKind
 from lhuc_asr.models.tdnn import TdnnLayer
 from lhuc_asr.models.time_delay import FrameNorm, TimeDelayLayer, TimeDelayNetwork, own_dilations, require_time_delays
+from lhuc_asr.ranges import require_at_least, require_share
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,13 +41,8 @@ class TdnnFConfig(NetworkConfig):
     def __post_init__(self) -> None:
         NetworkConfig.__post_init__(self)
         require_time_delays(self.dilations, self.subsampling)
-        if self.hidden_dim < 1 or self.bottleneck_dim < 1:
-            raise ConfigError(
-                f"layers and bottlenecks need at least one unit, got model.hidden_dim={self.hidden_dim} and "
-                f"model.bottleneck_dim={self.bottleneck_dim}"
-            )
-        if not 0.0 <= self.bypass_scale <= 1.0:
-            raise ConfigError(f"model.bypass_scale must lie in [0, 1], got {self.bypass_scale}")
+        require_at_least(1, self, "model", "hidden_dim", "bottleneck_dim")
+        require_share(self, "model", "bypass_scale")
         if not 0.0 <= self.shared_dropout <= 0.5:
             raise ConfigError(f"model.shared_dropout must lie in [0, 0.5], got {self.shared_dropout}")
 

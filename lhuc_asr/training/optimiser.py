@@ -9,7 +9,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.errors import ConfigError
+from lhuc_asr.ranges import require_at_least, require_share_below_one
 
 
 class OptimiserKind(Enum):
@@ -36,11 +36,8 @@ class OptimiserConfig:
     max_gradient_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.momentum < 1.0:
-            raise ConfigError(f"training.optimiser.momentum must lie in [0, 1), got {self.momentum}")
-        for name in ("weight_decay", "max_gradient_norm"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"training.optimiser.{name} must be 0 or more, got {getattr(self, name)}")
+        require_share_below_one(self, "training.optimiser", "momentum")
+        require_at_least(0, self, "training.optimiser", "weight_decay", "max_gradient_norm")
 
 
 def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:

@@ -302,8 +302,8 @@ def test_another_denominator_makes_other_profiles(tmp_path: Path) -> None:
         ({"weights": Weighting.word}, "adapt.weights, adapt.min_confidence and adapt.only_agreed are for frames"),
         ({"min_confidence": 0.5}, "adapt.best_share chooses utterances"),
         ({"kl": 0.5}, "give adapt.smoothing"),
-        ({"smoothing": 1.0}, "adapt.smoothing must be at least 0 and below 1, got 1.0"),
-        ({"tolerance": -1}, "adapt.tolerance must be 0 frames or more, got -1"),
+        ({"smoothing": 1.0}, r"adapt\.smoothing must lie in \[0, 1\), got 1.0"),
+        ({"tolerance": -1}, "adapt.tolerance must be 0 or more, got -1"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(kind: CriterionKind, settings: Any, text: str) -> None:

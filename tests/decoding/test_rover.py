@@ -58,5 +58,5 @@ def test_every_word_is_of_a_system_and_the_surest_wins(one: Heard, other: Heard)
 
 
 def test_weights_outside_their_range_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"rover.nothing must lie between 0 and 1, got 2"):
+    with pytest.raises(ConfigError, match=r"rover\.nothing must lie in \[0, 1\], got 2"):
         RoverConfig(nothing=2.0)

@@ -117,8 +117,8 @@ def test_a_real_log_has_no_attainable_area() -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"num_users": 0}, "num_users must be 1 or more, got 0"),
-        ({"late": 1.0}, "late must be"),
+        ({"num_users": 0}, "num_users must be at least 1, got 0"),
+        ({"late": 1.0}, "late must lie in"),
         ({"taste": -1.0}, "taste"),
     ],
 )

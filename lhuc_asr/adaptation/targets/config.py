@@ -7,7 +7,7 @@ from enum import Enum
 
 from lhuc_asr.adaptation.targets.doubt import DoubtConfig
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.ranges import require_at_least
+from lhuc_asr.ranges import require_at_least, require_finite, require_positive, require_share, require_share_below_one
 
 
 class Supervision(Enum):
@@ -118,15 +118,12 @@ class TargetConfig(DoubtConfig):
 
     def __post_init__(self) -> None:
         DoubtConfig.__post_init__(self)
-        if not 0 <= self.lattice_scale < float("inf"):
-            raise ConfigError(f"adapt.lattice_scale must be at least 0, got {self.lattice_scale}")
-        if not 0 < self.sharpness < float("inf"):
-            raise ConfigError(f"adapt.sharpness must be positive, got {self.sharpness}")
+        require_at_least(0, self, "adapt", "lattice_scale")
+        require_positive(self, "adapt", "sharpness")
+        require_finite(self, "adapt", "lattice_scale", "sharpness")
         require_at_least(1, self, "adapt", "num_sentences")
-        if not 0 <= self.kl < 1:
-            raise ConfigError(f"adapt.kl must be at least 0 and below 1, got {self.kl}")
-        if not 0 <= self.min_confidence <= 1:
-            raise ConfigError(f"adapt.min_confidence must lie between 0 and 1, got {self.min_confidence}")
+        require_share_below_one(self, "adapt", "kl")
+        require_share(self, "adapt", "min_confidence")
         if not 0 < self.best_share <= 1:
             raise ConfigError(f"adapt.best_share must be above 0 and at most 1, got {self.best_share}")
         self._check_together()

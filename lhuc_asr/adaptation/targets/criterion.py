@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from lhuc_asr.adaptation.targets.sequence_criteria import (
 from lhuc_asr.decoding.ctc_graph import is_ctc
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.models.network import log_posteriors
+from lhuc_asr.ranges import require_at_least, require_finite, require_share_below_one
 from lhuc_asr.system.lattice_arcs import silence_states
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.trained_objective import TrainedObjective, gives_scores, read_objective
@@ -70,12 +70,9 @@ class AdaptCriterionConfig:
     state_prior_scale: float = 0.4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ConfigError(f"adapt.smoothing must be at least 0 and below 1, got {self.smoothing}")
-        if self.tolerance < 0:
-            raise ConfigError(f"adapt.tolerance must be 0 frames or more, got {self.tolerance}")
-        if not (self.state_prior_scale >= 0 and math.isfinite(self.state_prior_scale)):
-            raise ConfigError(f"adapt.state_prior_scale must be 0 or more, and finite, got {self.state_prior_scale}")
+        require_share_below_one(self, "adapt", "smoothing")
+        require_at_least(0, self, "adapt", "tolerance", "state_prior_scale")
+        require_finite(self, "adapt", "state_prior_scale")
 
     def criterion_told(self) -> list[str]:
         """What departs from cross-entropy of posteriors, a text each."""

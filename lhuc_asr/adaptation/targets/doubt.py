@@ -13,7 +13,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from lhuc_asr.errors import ConfigError
+from lhuc_asr.ranges import require_finite, require_positive, require_share
 
 
 class ConfusionOver(Enum):
@@ -61,13 +61,9 @@ class DoubtConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("entropy_order", "temperature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"adapt.{name} must be above 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.confusion <= 1:
-            raise ConfigError(f"adapt.confusion must lie between 0 and 1, got {self.confusion}")
-        if not 0 <= self.negatives <= 1:
-            raise ConfigError(f"adapt.negatives must lie between 0 and 1, got {self.negatives}")
+        require_positive(self, "adapt", "entropy_order", "temperature")
+        require_finite(self, "adapt", "entropy_order", "temperature")
+        require_share(self, "adapt", "confusion", "negatives")
 
     def doubt(self) -> Doubt:
         """What computes it."""

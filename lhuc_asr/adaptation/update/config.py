@@ -63,8 +63,7 @@ class AdaptConfig(ParameterConfig, TargetConfig, AdaptCriterionConfig, EstimateC
         self.check_with(self)
         require_positive(self, "adapt", "lr")
         require_at_least(1, self, "adapt", "num_epochs", "batch_size")
-        if self.min_seconds < 0:
-            raise ConfigError(f"adapt.min_seconds must not be negative, got {self.min_seconds}")
+        require_at_least(0, self, "adapt", "min_seconds")
         refuse_what_has_no_effect(self)
         if self.tied and self.parameters not in (Parameters.lhuc, Parameters.bias):
             raise ConfigError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.utterances import SpeakerUtterances
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.ranges import require_at_least
+from lhuc_asr.ranges import require_at_least, require_finite
 
 
 @dataclass(kw_only=True)
@@ -40,8 +40,8 @@ class HeldOutConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.held_out_share <= 0.5:
             raise ConfigError(f"adapt.held_out_share must be from 0 to 0.5, got {self.held_out_share}")
-        if not (self.held_out_gain >= 0 and math.isfinite(self.held_out_gain)):
-            raise ConfigError(f"adapt.held_out_gain must be 0 or more nats, got {self.held_out_gain}")
+        require_at_least(0, self, "adapt", "held_out_gain")
+        require_finite(self, "adapt", "held_out_gain")
         require_at_least(1, self, "adapt", "patience")
 
 

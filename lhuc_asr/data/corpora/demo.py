@@ -68,8 +68,7 @@ class DemoConfig:
         for name in ("train_utterances_per_speaker", "utterances_per_speaker"):
             if not 1 <= getattr(self, name) <= 999:
                 raise ConfigError(f"demo.{name} must lie in [1, 999], got {getattr(self, name)}")
-        if self.num_text_sentences < 0:
-            raise ConfigError(f"demo.num_text_sentences must not be negative, got {self.num_text_sentences}")
+        require_at_least(0, self, "demo", "num_text_sentences")
 
     @property
     def num_speakers(self) -> dict[str, int]:

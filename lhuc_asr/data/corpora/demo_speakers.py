@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from lhuc_asr.data.corpora.demo_accents import FOREIGN_LANGUAGES, draw_habits
 from lhuc_asr.data.synthesis import Voice, voice_variants
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.ranges import require_share
 from lhuc_asr.units import Decibels, Seconds
 
 ENGLISH_ACCENTS = ("en-us", "en-us", "en-us", "en", "en-gb-x-rp")
@@ -54,9 +55,8 @@ class SpeakerConfig:
     echo_s: list[float] = field(default_factory=lambda: [0.05, 0.3])
 
     def __post_init__(self) -> None:
-        for name in ("foreign_share", "test_foreign_share", "new_accent_share", "accent_strength"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"demo.speakers.{name} must lie in [0, 1], got {getattr(self, name)}")
+        shares = ("foreign_share", "test_foreign_share", "new_accent_share", "accent_strength")
+        require_share(self, "demo.speakers", *shares)
         for name in ("tract_spread", "test_tract_spread"):
             if not 0 <= getattr(self, name) <= 0.25:
                 raise ConfigError(f"demo.speakers.{name} must lie in [0, 0.25], got {getattr(self, name)}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.errors import ConfigError
+from lhuc_asr.ranges import require_share
 
 NOTHING = ""
 
@@ -33,9 +33,7 @@ class RoverConfig:
     nothing: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("votes", "nothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"rover.{name} must lie between 0 and 1, got {getattr(self, name)}")
+        require_share(self, "rover", "votes", "nothing")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.errors import ConfigError
-from lhuc_asr.ranges import require_at_least
+from lhuc_asr.ranges import require_at_least, require_share_below_one
 from lhuc_asr.ranking.data.timed import TimedLog, Times
 from lhuc_asr.ranking.schema import ClickLog
 
@@ -53,12 +52,10 @@ class SyntheticConfig:
     late: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("num_users", "num_items", "num_impressions", "num_categories", "num_authors"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"click_log.{name} must be 1 or more, got {getattr(self, name)}")
+        counts = ("num_users", "num_items", "num_impressions", "num_categories", "num_authors")
+        require_at_least(1, self, "click_log", *counts)
         require_at_least(0, self, "click_log", "taste", "activity")
-        if not 0 <= self.late < 1:
-            raise ConfigError(f"click_log.late must be from 0 to below 1, got {self.late}")
+        require_share_below_one(self, "click_log", "late")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.network import AcousticNetwork
+from lhuc_asr.ranges import require_at_least
 from lhuc_asr.training.criteria.ctc import CtcConfig
 from lhuc_asr.training.criteria.lfmmi.objective import LfMmiConfig
 from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLmConfig
@@ -63,10 +63,7 @@ class CriterionConfig:
     start: str = ""
 
     def __post_init__(self) -> None:
-        if self.smoothing < 0:
-            raise ConfigError(f"criterion.smoothing must be 0 or more, got {self.smoothing}")
-        if self.tolerance < 0:
-            raise ConfigError(f"criterion.tolerance must be 0 frames or more, got {self.tolerance}")
+        require_at_least(0, self, "criterion", "smoothing", "tolerance")
 
     def relevant(self) -> dict[str, Any]:
         """The settings that matter, so that a model need not be trained again when another criterion gets more."""

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lhuc_asr.errors import AlignmentError, ConfigError, DataError, first_few
+from lhuc_asr.errors import AlignmentError, DataError, first_few
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lang.pieces import WordPieces
+from lhuc_asr.ranges import require_at_least
 
 BLANK = "<blank>"
 SPACE = "<space>"
@@ -41,8 +42,7 @@ class CtcConfig:
     num_pieces: int = 200
 
     def __post_init__(self) -> None:
-        if self.num_pieces < 2:
-            raise ConfigError(f"criterion.ctc.num_pieces must be 2 or more, got {self.num_pieces}")
+        require_at_least(2, self, "criterion.ctc", "num_pieces")
 
 
 # B utterances, T frames, L labels of an utterance, V labels that exist

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lhuc_asr.errors import ConfigError, DataError, first_few
 from lhuc_asr.features.streams import number_of
+from lhuc_asr.ranges import require_at_least
 from lhuc_asr.training.examples.prefetching import prefetched
 from lhuc_asr.training.examples.seeds import Purpose, generator
 from lhuc_asr.training.examples.sequence_data import Piece, SequenceData, cut
@@ -57,11 +58,8 @@ class SequenceConfig:
     num_prefetched: int = 4
 
     def __post_init__(self) -> None:
-        if self.max_frames < 1 or self.max_utterances < 1:
-            raise ConfigError(
-                "sequences.max_frames and max_utterances must be at least 1, "
-                f"got {self.max_frames} and {self.max_utterances}"
-            )
+        require_at_least(1, self, "sequences", "max_frames", "max_utterances")
+        require_at_least(0, self, "sequences", "num_prefetched")
         if not 0 <= self.longest <= self.max_frames:
             raise ConfigError(f"sequences.longest must be from 0 to max_frames={self.max_frames}, got {self.longest}")
         if self.chunk_context < 0 or 2 * self.chunk_context >= self.most_frames:
@@ -71,8 +69,6 @@ class SequenceConfig:
             )
         if self.bucket_ratio <= 1:
             raise ConfigError(f"sequences.bucket_ratio must be above 1, got {self.bucket_ratio}")
-        if self.num_prefetched < 0:
-            raise ConfigError(f"sequences.num_prefetched must be at least 0, got {self.num_prefetched}")
 
     @property
     def most_frames(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.ranges import require_at_least, require_positive
 
 
 class Measure(Enum):
@@ -42,17 +43,14 @@ class NewbobConfig:
     max_epochs: int = 20
 
     def __post_init__(self) -> None:
-        if not self.initial_lr > 0:
-            raise ConfigError(f"training.newbob.initial_lr must be positive, got {self.initial_lr}")
+        require_positive(self, "training.newbob", "initial_lr")
+        require_at_least(1, self, "training.newbob", "max_epochs")
+        require_at_least(0, self, "training.newbob", "min_epochs")
         if not 0 < self.factor < 1:
             raise ConfigError(f"training.newbob.factor must lie between 0 and 1, got {self.factor}")
         if self.stop > self.start_halving:
             raise ConfigError(
                 f"training.newbob.stop must not exceed start_halving, got {self.stop} and {self.start_halving}"
-            )
-        if self.max_epochs < 1 or self.min_epochs < 0:
-            raise ConfigError(
-                f"training.newbob needs max_epochs > 0 and min_epochs >= 0, got {self.max_epochs} and {self.min_epochs}"
             )
 
 
