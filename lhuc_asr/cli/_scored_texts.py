@@ -91,7 +91,7 @@ def read_references(path: Path, utt2spk: Path | None) -> References:
                 f"the speakers of {str(text)!r} are not known: {str(beside)!r} does not exist; give --utt2spk"
             )
         return References(read_texts(text), {row.id: row.value for row in read_rows(beside)})
-    manifest = load_manifest(path, allow_commands=True)
+    manifest = load_manifest(path, allow_commands=True, allow_missing=True)
     return References(manifest.transcripts, manifest.speaker_of)
 
 

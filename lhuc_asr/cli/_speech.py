@@ -121,7 +121,7 @@ def chosen_speech(args: argparse.Namespace, *, all_by_default: bool = False) -> 
     """
     from lhuc_asr.data.load import load_manifest
 
-    manifest = load_manifest(args.data, allow_commands=args.allow_commands)
+    manifest = load_manifest(args.data, allow_commands=args.allow_commands, allow_missing=True)
     if (group_of := _groups(args)) is not None:
         manifest = _grouped(manifest, group_of, args.groups)
     asked = [*args.speaker, *_listed(args.speaker_list)]
@@ -181,7 +181,7 @@ def _as_recorded(args: argparse.Namespace, manifest: Manifest) -> Manifest:
 
     if _groups(args) is None:
         return manifest
-    speaker_of = load_manifest(args.data, allow_commands=args.allow_commands).speaker_of
+    speaker_of = load_manifest(args.data, allow_commands=args.allow_commands, allow_missing=True).speaker_of
     return manifest.grouped(speaker_of)
 
 

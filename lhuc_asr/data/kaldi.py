@@ -20,19 +20,21 @@ _logger = logging.getLogger(__name__)
 _REMEDY = "'lhuc-prepare kaldi --root DIR --out DIR --keep-going' makes a copy without what is wrong"
 
 
-def read_kaldi_dir(path: Path, *, allow_commands: bool = False) -> Manifest:
+def read_kaldi_dir(path: Path, *, allow_commands: bool = False, allow_missing: bool = False) -> Manifest:
     """Read a Kaldi data directory whose tables are in order.
 
     Args:
         path: the directory.
         allow_commands: accept ``cmd |`` in ``wav.scp``; such commands are run when their audio is read.
+        allow_missing: accept sound files that do not exist, unless none does; an error when their audio is read.
 
     Raises:
         DataError: a table is missing, unsorted or holds doubles; a sound file does not exist; an utterance has no
             speaker; a speaker has no utterance; a command is not allowed; there is no utterance at all.
     """
     found = inspect_kaldi_dir(path, allow_commands=allow_commands)
-    raise_problems(found.problems, source=str(path), remedy=_REMEDY)
+    problems = found.problems_but_missing_audio if allow_missing else found.problems
+    raise_problems(problems, source=str(path), remedy=_REMEDY)
     if not found.manifest.utterances:
         raise DataError(f"{str(path)!r} holds no utterance: its wav.scp is empty")
     return found.manifest
@@ -74,7 +76,7 @@ def _recordings(tables: KaldiTables, allow_commands: bool) -> tuple[dict[str, Re
                 problems.append(Problem(ProblemKind.command, identifier, text, concerned))
             continue
         source, tried = resolve_audio(value, tables.directory)
-        recordings[identifier] = Recording(identifier, str(source or value))
+        recordings[identifier] = Recording(identifier, str(source or tried[0]))
         if source is None:
             text = f"the audio of {identifier!r} does not exist; tried {', '.join(repr(str(path)) for path in tried)}"
             problems.append(Problem(ProblemKind.missing_audio, identifier, text, concerned))

@@ -75,12 +75,13 @@ def _kind_and_name(file: Path) -> tuple[str, str]:
     return match["kind"], match["after"] or match["before"] or "all"
 
 
-def read_lhotse(path: Path, *, allow_commands: bool = False) -> Manifest:
+def read_lhotse(path: Path, *, allow_commands: bool = False, allow_missing: bool = False) -> Manifest:
     """Read the one set of lhotse manifests that lies at a place.
 
     Args:
         path: a file of cuts, a file of recordings with its supervisions beside it, or a directory with one set.
         allow_commands: accept recordings that are commands.
+        allow_missing: accept sound files that do not exist, unless none does; an error when their audio is read.
 
     Raises:
         DataError: there is none, more than one, or something is wrong in it.
@@ -90,7 +91,8 @@ def read_lhotse(path: Path, *, allow_commands: bool = False) -> Manifest:
         names = ", ".join(repr(each.speech.name) for each in found)
         raise DataError(f"{str(path)!r} holds {len(found)} sets; name one of {names}")
     inspected = inspect_lhotse(found[0], allow_commands=allow_commands)
-    raise_problems(inspected.problems, source=str(path), remedy=_REMEDY)
+    problems = inspected.problems_but_missing_audio if allow_missing else inspected.problems
+    raise_problems(problems, source=str(path), remedy=_REMEDY)
     if not inspected.manifest.utterances:
         raise DataError(f"{str(path)!r} holds no utterance")
     return inspected.manifest
@@ -210,13 +212,13 @@ class _Reader:
             return str(source.source)
         if source.type != "file":
             text = f"the audio of {identifier!r} is a {source.type!r}; only files and commands can be read"
-            self.complain(ProblemKind.missing_audio, identifier, text)
+            self.complain(ProblemKind.unreadable_audio, identifier, text)
             return ""
         path, tried = resolve_audio(str(source.source), self.directory)
         if path is None:
             text = f"the audio of {identifier!r} does not exist; tried {', '.join(repr(str(each)) for each in tried)}"
             self.complain(ProblemKind.missing_audio, identifier, text)
-        return str(path or source.source)
+        return str(path or tried[0])
 
 
 def write_lhotse(manifest: Manifest, path: Path) -> None:

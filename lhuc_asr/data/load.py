@@ -9,12 +9,13 @@ from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.errors import DataError
 
 
-def load_manifest(path: Path, *, allow_commands: bool = False) -> Manifest:
+def load_manifest(path: Path, *, allow_commands: bool = False, allow_missing: bool = False) -> Manifest:
     """Read a Kaldi data directory or lhotse manifests.
 
     Args:
         path: a directory with ``wav.scp``, a directory with lhotse manifests, or a ``.jsonl[.gz]`` file of cuts.
         allow_commands: run the commands that the data names as its audio.
+        allow_missing: accept sound files that do not exist, unless none does; an error when their audio is read.
 
     Raises:
         DataError: there is nothing of the kind, or what is there is wrong.
@@ -22,11 +23,11 @@ def load_manifest(path: Path, *, allow_commands: bool = False) -> Manifest:
     if not path.exists():
         raise DataError(f"the data {str(path)!r} does not exist")
     if (path / "wav.scp").is_file():
-        return read_kaldi_dir(path, allow_commands=allow_commands)
+        return read_kaldi_dir(path, allow_commands=allow_commands, allow_missing=allow_missing)
     if is_lhotse(path):
         from lhuc_asr.data.lhotse_manifests import read_lhotse
 
-        return read_lhotse(path, allow_commands=allow_commands)
+        return read_lhotse(path, allow_commands=allow_commands, allow_missing=allow_missing)
     raise DataError(
         f"{str(path)!r} is no data directory: it holds neither a wav.scp (Kaldi) nor *.jsonl[.gz] manifests (lhotse)"
         f"{_sets(path)}"

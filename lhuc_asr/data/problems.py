@@ -69,6 +69,17 @@ class Inspected:
     manifest: Manifest
     problems: list[Problem]
 
+    @property
+    def problems_but_missing_audio(self) -> list[Problem]:
+        """What is wrong but for sound files that do not exist, each of which is its own speaker's trouble.
+
+        Where no utterance has its sound file, the place is wrong and not the speakers: then all problems.
+        """
+        missing = {id for each in self.problems if each.kind is ProblemKind.missing_audio for id in each.utterances}
+        if all(utterance.id in missing for utterance in self.manifest):
+            return self.problems
+        return [problem for problem in self.problems if problem.kind is not ProblemKind.missing_audio]
+
 
 def summary(problems: Sequence[Problem]) -> str:
     """How many problems of each kind, in one line.

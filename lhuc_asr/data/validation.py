@@ -108,7 +108,10 @@ def check(data: Manifest | Inspected | Path, config: CheckConfig | None = None) 
     return Checked(manifest, found, {id: length for recording in heard for id, length in recording.seconds.items()})
 
 
-_NO_USE_TO_LISTEN = {ProblemKind.command, ProblemKind.missing_audio, ProblemKind.no_audio_entry, ProblemKind.channel}
+_NO_USE_TO_LISTEN = {
+    *(ProblemKind.command, ProblemKind.missing_audio, ProblemKind.unreadable_audio),
+    *(ProblemKind.no_audio_entry, ProblemKind.channel),
+}
 
 
 def drop_bad(checked: Checked) -> Manifest:

@@ -164,15 +164,18 @@ def test_a_higher_sampling_rate_is_converted(world: TinyWorld, spoilt: Path, tmp
     assert words_of(tmp_path / "out") == {"zoe-00": "ONE TWO NOT ONE"}
 
 
-def test_unreadable_audio_stops_its_speaker_only(
-    world: TinyWorld, adapted: Adapted, spoilt: Path, tmp_path: Path, run: Run
+@pytest.mark.parametrize("what", ["cannot be read", "does not exist"])
+def test_bad_audio_stops_its_speaker_only(
+    what: str, world: TinyWorld, adapted: Adapted, spoilt: Path, tmp_path: Path, run: Run
 ) -> None:
     add_speaker(spoilt, "zoe", {"00": sentence(), "01": sentence(), "02": sentence()})
     (spoilt / "zoe-1.wav").write_bytes(b"this is no sound")
+    if what == "does not exist":
+        (spoilt / "zoe-1.wav").unlink()
     command = world.command(tmp_path / "out", "--all-speakers", data=spoilt)
     code, out, _ = run(adapt.main, command)
     assert code == 1
-    assert out.splitlines()[-1].startswith("  zoe: the audio of 'zoe-01' cannot be read")
+    assert out.splitlines()[-1].startswith(f"  zoe: the audio of 'zoe-01' {what}: '{spoilt / 'zoe-1.wav'}'")
     assert out.splitlines()[-1].endswith("; --keep-going uses the good ones")
     assert words_of(tmp_path / "out") == words_of(adapted.out)
     before = times_of(tmp_path / "out" / "features")
@@ -182,7 +185,7 @@ def test_unreadable_audio_stops_its_speaker_only(
     assert times_of(tmp_path / "out" / "features") == before
     code, out, _ = run(adapt.main, [*command, "--keep-going"])
     assert code == 0
-    assert "zoe: left out: the audio of 'zoe-01' cannot be read" in out
+    assert f"zoe: left out: the audio of 'zoe-01' {what}" in out
     assert words_of(tmp_path / "out").keys() - words_of(adapted.out).keys() == {"zoe-00", "zoe-02"}
     assert list(json.loads((tmp_path / "out" / "results.json").read_text())["left_out_utterances"]) == ["zoe-01"]
     write_audio(spoilt / "zoe-1.wav", sentence(), RATE)

@@ -146,17 +146,20 @@ def test_features_are_the_models(world: TinyWorld, tmp_path: Path, run: Run) -> 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("what", ["cannot be read", "does not exist"])
 def test_bad_audio_stops_the_command_unless_it_may_be_left_out(
-    world: TinyWorld, spoilt: Path, tmp_path: Path, run: Run
+    what: str, world: TinyWorld, spoilt: Path, tmp_path: Path, run: Run
 ) -> None:
     add_speaker(spoilt, "zoe", {"00": np.full(3000, 0.1, np.float32), "01": np.full(3000, np.nan, np.float32)})
     (spoilt / "zoe-1.wav").write_bytes(b"no sound")
+    if what == "does not exist":
+        (spoilt / "zoe-1.wav").unlink()
     code, out, err = run(main, world.command(tmp_path / "out", data=spoilt))
     assert (code, out) == (2, "")
-    assert "1 of 20 utterances cannot be used (--keep-going leaves them out): the audio of 'zoe-01' cannot be" in err
+    assert f"1 of 20 utterances cannot be used (--keep-going leaves them out): the audio of 'zoe-01' {what}" in err
     code, out, _ = run(main, world.command(tmp_path / "out", "--keep-going", data=spoilt))
     assert code == 0
-    assert "left out: the audio of 'zoe-01' cannot be read" in out
+    assert f"left out: the audio of 'zoe-01' {what}" in out
     assert list(page_of(tmp_path / "out")["failed_utterances"]) == ["zoe-01"]
     assert "zoe-01" not in words_of(tmp_path / "out")
 

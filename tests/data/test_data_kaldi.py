@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lhuc_asr.data.audio import read_audio
 from lhuc_asr.data.kaldi import inspect_kaldi_dir, read_kaldi_dir, write_kaldi_dir
 from lhuc_asr.data.load import load_manifest
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.data.problems import BadDataError, ProblemKind
-from lhuc_asr.errors import DataError
+from lhuc_asr.errors import AudioError, DataError
 
 BLANKS = " \t\r\n\f\v"
 ids = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=BLANKS + "\ufeff"), min_size=1, max_size=8)
@@ -79,6 +80,22 @@ def test_missing_audio_names_every_place_that_was_tried(tmp_path: Path) -> None:
         read_kaldi_dir(directory)
     assert repr(str(directory / "x/a.wav")) in str(refused.value)
     assert repr(str(tmp_path / "x/a.wav")) in str(refused.value)
+
+
+def test_missing_audio_can_be_left_to_who_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "set" / "a.wav", tmp_path / "elsewhere" / "b.wav")
+    segments = "u1 a 0 1\nu2 b 0 1\nu3 b 1 2\n"
+    directory = write(tmp_path / "set", wav="a a.wav\nb b.wav\n", segments=segments, utt2spk="u1 s\nu2 s\nu3 t\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")  # a file of the same name that happens to lie here is another one
+    manifest = load_manifest(directory, allow_missing=True)
+    assert manifest.speaker_of == {"u1": "s", "u2": "s", "u3": "t"}
+    for utterance in ("u2", "u3"):
+        (asked,) = manifest.where(lambda each, name=utterance: each.id == name)
+        with pytest.raises(AudioError, match=f"the audio of 'b' does not exist: '{directory / 'b.wav'}'"):
+            read_audio(asked)
+    (directory / "a.wav").unlink()
+    with pytest.raises(BadDataError, match=r"2 problems \(2 missing_audio\)"):
+        load_manifest(directory, allow_missing=True)
 
 
 def test_commands_are_refused_unless_allowed(tmp_path: Path) -> None:

@@ -125,6 +125,31 @@ def test_relative_paths_and_problems(manifest: Manifest, tmp_path: Path) -> None
         read_lhotse(directory)
 
 
+def test_missing_audio_can_be_left_to_who_reads_it(manifest: Manifest, tmp_path: Path) -> None:
+    write_lhotse(manifest, tmp_path / "out")
+    (tmp_path / "mono.flac").unlink()
+    with pytest.raises(DataError, match="1 missing_audio"):
+        load_manifest(tmp_path / "out")
+    assert load_manifest(tmp_path / "out", allow_missing=True) == manifest
+    (tmp_path / "stereo.wav").unlink()
+    with pytest.raises(DataError, match="3 missing_audio"):
+        load_manifest(tmp_path / "out", allow_missing=True)
+
+
+def test_audio_that_is_neither_a_file_nor_a_command_is_refused(tmp_path: Path) -> None:
+    sources = {"r": ("url", "https://speech.example/r.wav"), "s": ("file", "s.wav")}
+    recordings = [
+        lhotse.Recording(name, [lhotse.audio.AudioSource(kind, [0], source)], RATE, 8000, 0.5)
+        for name, (kind, source) in sources.items()
+    ]
+    write_audio(tmp_path / "s.wav", np.zeros(8000, np.float32), RATE)
+    lhotse.RecordingSet.from_recordings(recordings).to_jsonl(tmp_path / "recordings.jsonl")
+    spoken = [lhotse.SupervisionSegment(f"{name}1", name, 0, 0.5, speaker="x") for name in sources]
+    lhotse.SupervisionSet.from_segments(spoken).to_jsonl(tmp_path / "supervisions.jsonl")
+    with pytest.raises(DataError, match=r"1 problem \(1 unreadable_audio\): .*the audio of 'r1' is a 'url'"):
+        load_manifest(tmp_path, allow_missing=True)
+
+
 def lhotse_json(item: object) -> str:
     import json
 
