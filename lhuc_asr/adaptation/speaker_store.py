@@ -26,7 +26,7 @@ from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult, write_sta
 from lhuc_asr.errors import ProfileError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.profiles.folder_store import FolderBackend
-from lhuc_asr.profiles.format import encode, load_profile, profile_path, remove_profile
+from lhuc_asr.profiles.format import encode, load_profile, profile_path
 from lhuc_asr.units import Milliseconds
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,10 @@ class SpeakerStore:
         """
         path = profile_path(self._learnt, speaker)
         return (load_profile if self.are_scales else load_parameters)(path, fingerprint=self.fingerprint)
+
+    def holds(self, speaker: str) -> bool:
+        """Whether something was learnt about a speaker, under whatever settings."""
+        return profile_path(self._learnt, speaker).exists()
 
     def learnt(self, work: SpeakerWork) -> Stored | None:
         """What was learnt from the same things, or None when there is none or, as `finished` tells, it is damaged."""
@@ -178,9 +182,7 @@ class SpeakerStore:
         )
 
     def close(self, outcome: SpeakerResult | SpeakerFailure) -> None:
-        """Write what became of a speaker; of one who failed, nothing that was learnt stays."""
-        if isinstance(outcome, SpeakerFailure):
-            remove_profile(self._learnt, outcome.speaker)
+        """Write what became of a speaker; what an earlier run learnt of one who failed stays, and says how."""
         write_status(self.directory / "status", outcome)
 
     @property

@@ -70,8 +70,9 @@ class AdaptReport:
         self._note_failure(failure)
 
     def _note_failure(self, failure: SpeakerFailure) -> None:
-        self.failed[failure.speaker] = failure.reason
-        print(f"{failure.speaker}: failed: {failure.reason}", flush=True)
+        stays = "; what an earlier run learnt stays" if self.session.store.holds(failure.speaker) else ""
+        self.failed[failure.speaker] = f"{failure.reason}{stays}"
+        print(f"{failure.speaker}: failed: {self.failed[failure.speaker]}", flush=True)
 
     def _line(self, result: SpeakerResult) -> str:
         parts = [

@@ -91,15 +91,22 @@ def _draw_pairs(args: argparse.Namespace, results: Results, scales: Scales | Non
         print(f"picture {path}")
 
 
-def read_scales(directory: Path) -> Scales:
-    """Speaker -> site -> amplitudes, of all profiles in a directory."""
-    from lhuc_asr.errors import ProfileError
-    from lhuc_asr.profiles.format import load_profile
+def read_scales(directory: Path, results: Results) -> Scales:
+    """Speaker -> site -> amplitudes, of the scored speakers who have a profile in a directory.
 
-    scales = {}
-    for page in sorted(directory.glob("*.json")):
-        profile = load_profile(page, fingerprint=None)
-        scales[profile.speaker] = {site: scale.flatten().numpy() for site, scale in profile.adapter().scales().items()}
-    if not scales:
-        raise ProfileError(f"no profiles in {str(directory)!r}; lhuc-adapt writes them to OUT/profiles")
-    return scales
+    Others may have one there, too, such as speakers who failed and kept what an earlier run had learnt.
+    """
+    from lhuc_asr.errors import ProfileError
+    from lhuc_asr.profiles.format import load_profile, profile_path
+
+    scored = next(iter(results.scores.values())).speakers
+    pages = {speaker: profile_path(directory, speaker) for speaker in scored}
+    profiles = {speaker: load_profile(page, fingerprint=None) for speaker, page in pages.items() if page.exists()}
+    if not profiles:
+        raise ProfileError(
+            f"no profiles of the scored speakers in {str(directory)!r}; lhuc-adapt writes them to OUT/profiles"
+        )
+    return {
+        speaker: {site: scale.flatten().numpy() for site, scale in profile.adapter().scales().items()}
+        for speaker, profile in profiles.items()
+    }

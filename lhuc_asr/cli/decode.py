@@ -160,6 +160,8 @@ def _profiles(args: argparse.Namespace, system: AcousticSystem, speakers: tuple[
     if without := [speaker for speaker in speakers if speaker not in known.profiles]:
         instead = "speaker-independent" if args.conditioned is None else "by their voices"
         print(f"{instead}, for want of a profile: {', '.join(without)}")
+    if known.unlike_most:
+        print(f"with profiles that were learnt under other settings than most: {', '.join(known.unlike_most)}")
     return known
 
 

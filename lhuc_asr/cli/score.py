@@ -81,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         compare_runs(args.compare, references.texts, references.speaker_of, args.out)
         return OK
     references, systems = _texts(args)
-    scales = read_scales(args.profiles) if args.profiles else None
     results = results_of(args, references, systems)
+    scales = read_scales(args.profiles, results) if args.profiles else None
     print_results(results)
     write_texts(args.out, references, systems)
     write_results(args, results)

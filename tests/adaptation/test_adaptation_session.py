@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from lhuc_asr.adaptation.keys import AdaptationSettings
+from lhuc_asr.adaptation.parameters.config import Parameters
 from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
-from lhuc_asr.adaptation.results import SpeakerResult
+from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.adaptation.update.config import AdaptConfig
@@ -296,6 +297,23 @@ def test_failing_speakers_are_told_and_stop_nobody(system, tmp_path):
     for speaker in ("short", "gone"):
         status = json.loads((tmp_path / "status" / f"{speaker}.json").read_text())
         assert status == {"speaker": speaker, "state": "failed", "reason": outcomes[speaker].reason}
+
+
+@pytest.mark.parametrize("parameters", [Parameters.lhuc, Parameters.bias])
+def test_who_fails_under_other_settings_keeps_what_was_learnt_before(system, tmp_path, parameters):
+    manifest, feats = data(["a"])
+    adapt = AdaptConfig(min_seconds=0.01, parameters=parameters)
+    (result,) = session(system, tmp_path, adapt=adapt).run(manifest, feats)
+    before = {path: path.read_bytes() for path in result.profile.parent.iterdir()}
+    asks_more = session(system, tmp_path, adapt=replace(adapt, min_seconds=100.0))
+    (failure,) = asks_more.run(manifest, feats)
+    assert isinstance(failure, SpeakerFailure) and asks_more.store.holds("a")
+    assert {path: path.read_bytes() for path in before} == before
+    assert json.loads((tmp_path / "status" / "a.json").read_text())["state"] == "failed"
+    (again,) = asks_more.run(manifest, feats)
+    assert isinstance(again, SpeakerFailure)  # what was learnt under other settings is no result of these
+    (back,) = session(system, tmp_path, adapt=adapt).run(manifest, feats)
+    assert back.resumed and back.update == result.update
 
 
 def test_a_speaker_with_only_silence(system, tmp_path):

@@ -16,9 +16,9 @@ from lhuc_asr.profiles.format import Profile, save_profile
 FINGERPRINT = "f" * 64
 
 
-def profile(speaker: str, value: float = 1.0) -> Profile:
+def profile(speaker: str, value: float = 1.0, **settings: object) -> Profile:
     r = {"layers.0.activation": torch.full((4,), value)}
-    return Profile(speaker=speaker, base_fingerprint=FINGERPRINT, amplitude=Amplitude.exp, r=r)
+    return Profile(speaker=speaker, base_fingerprint=FINGERPRINT, amplitude=Amplitude.exp, r=r, settings=settings)
 
 
 @pytest.mark.parametrize("speaker", ["../../x", "a b", "12_3", "José"])
@@ -42,6 +42,13 @@ def test_a_profile_of_another_model_is_refused(tmp_path: Path) -> None:
     save_profile(profile("a"), tmp_path)
     with pytest.raises(ProfileError, match="was learnt for model ffffffffffff, this model is 000000000000"):
         KnownProfiles.open(tmp_path, ("a",), fingerprint="0" * 64)
+
+
+def test_who_was_learnt_under_other_settings_than_most_is_known() -> None:
+    adapt = {"a": {"lr": 0.8}, "b": {"lr": 0.4}, "c": {"lr": 0.8}}
+    profiles = {who: profile(who, adapt=own, key=who, utterances=[who]) for who, own in adapt.items()}
+    assert KnownProfiles(Path(), FINGERPRINT, profiles).unlike_most == ("b",)
+    assert KnownProfiles(Path(), FINGERPRINT).unlike_most == ()
 
 
 def test_everybody_is_recognised_with_their_own_profile() -> None:

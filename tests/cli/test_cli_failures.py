@@ -1,4 +1,4 @@
-"""Speakers who fail for want of a sound file: what that costs, and whom."""
+"""Speakers who fail: for want of a sound file, or under other settings than before; what that costs, and whom."""
 
 from __future__ import annotations
 
@@ -111,3 +111,31 @@ def test_training_starts_with_all_sound_files_or_not_at_all(world: TinyWorld, tm
     code, _, err = run(train.main, world.train_command(tmp_path / "out", "--data", str(data)))
     assert code == 2 and "1 problem (1 missing_audio)" in err and "lhuc-prepare kaldi" in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("trouble", ["settings", "sound file"])
+def test_who_fails_keeps_the_profile_of_an_earlier_run_which_passes_for_no_other(
+    trouble: str, world: TinyWorld, spoilt: Path, tmp_path: Path, run: Run
+) -> None:
+    add_speaker(spoilt, "zoe", sentences(1))
+    data, out = spoilt, tmp_path / "out"
+    assert run(adapt.main, world.command(out, "--all-speakers", data=data))[0] == 0
+    page = out / "profiles" / "zoe.json"
+    before = page.read_bytes(), page.with_suffix(".safetensors").read_bytes()
+    more = ["adapt.lr=0.4"]
+    if trouble == "settings":
+        more.append("adapt.min_seconds=2")
+    else:
+        (data / "zoe-0.wav").unlink()
+    code, printed, _ = run(adapt.main, world.command(out, "--all-speakers", *more, data=data))
+    assert code == 1
+    assert printed.splitlines()[-1].startswith("  zoe: ")
+    assert printed.splitlines()[-1].endswith("; what an earlier run learnt stays")
+    assert (page.read_bytes(), page.with_suffix(".safetensors").read_bytes()) == before
+    found = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert "zoe" not in found["profiles"] and "zoe-00" not in words_of(out)
+    assert json.loads((out / "status" / "zoe.json").read_text())["state"] == "failed"
+    speech = world.command(tmp_path / "new", "--keep-going", "--profiles", str(out / "profiles"), data=data)
+    code, printed, _ = run(decode.main, speech)
+    assert code == 0
+    assert "with profiles that were learnt under other settings than most: zoe\n" in printed

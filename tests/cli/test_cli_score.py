@@ -136,7 +136,12 @@ def test_profiles_are_drawn(data, tmp_path, capsys):
     assert main(arguments) == 0
     without = (tmp_path / "out" / "SI-LHUC.png").read_bytes()
     assert main([*arguments, "--profiles", str(tmp_path / "profiles")]) == 0
-    assert (tmp_path / "out" / "SI-LHUC.png").read_bytes() != without
+    with_both = (tmp_path / "out" / "SI-LHUC.png").read_bytes()
+    assert with_both != without
+    other = Profile(speaker="failed", base_fingerprint="e" * 64, amplitude=Amplitude.exp, r={"1": torch.ones(3)})
+    save_profile(other, tmp_path / "profiles")
+    assert main([*arguments, "--profiles", str(tmp_path / "profiles")]) == 0
+    assert (tmp_path / "out" / "SI-LHUC.png").read_bytes() == with_both  # who is not scored is not drawn
     capsys.readouterr()
     assert main([*arguments, "--profiles", str(tmp_path / "nothing")]) == 2
     told = capsys.readouterr()

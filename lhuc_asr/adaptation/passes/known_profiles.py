@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import nn
 
 from lhuc_asr.profiles.profile import Profile
 from lhuc_asr.profiles.store import ProfileStore, no_profiles
+from lhuc_asr.system.settings import canonical
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class KnownProfiles:
         """Speaker -> SHA-256 of the profile, of all that decides how the speaker is recognised."""
         return {speaker: profile.sha256 for speaker, profile in self.profiles.items()}
 
+    @property
+    def unlike_most(self) -> tuple[str, ...]:
+        """Speakers whose profiles were learnt under other settings than most, such as in an earlier run."""
+        settings = {speaker: _settings(profile) for speaker, profile in self.profiles.items()}
+        common = Counter(settings.values()).most_common(1)
+        return tuple(speaker for speaker, own in settings.items() if own != common[0][0])
+
     def adapting(
         self, network: nn.Module, speaker_of: Mapping[str, str]
     ) -> Callable[[str], AbstractContextManager[Any]]:
@@ -66,3 +75,8 @@ class KnownProfiles:
             return adapter.attached(network) if adapter else nullcontext()
 
         return attached
+
+
+def _settings(profile: Profile) -> str:
+    """What the user had decided about the adaptation."""
+    return canonical({name: profile.settings.get(name) for name in ("lhuc", "adapt", "protocol", "guard")})
