@@ -11,6 +11,7 @@ from lhuc_asr.conditioning.speaker_network import EmbeddingConfig
 from lhuc_asr.conditioning.statistics import StatisticsConfig
 from lhuc_asr.conditioning.table import TableConfig
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.features.vocal_tract import require_warp
 from lhuc_asr.lhuc.gate import GateConfig
 from lhuc_asr.ranges import require_at_least, require_positive, require_share_below_one
 from lhuc_asr.training.loop import TrainingConfig
@@ -120,8 +121,7 @@ class ConditionConfig:
         if not self.vectors or len(set(self.vectors)) < len(self.vectors):
             names = [kind.name for kind in self.vectors]
             raise ConfigError(f"condition.vectors must name at least one kind and each once, got {names}")
-        if not 0 <= self.warp < 0.5:
-            raise ConfigError(f"condition.warp must be at least 0 and below 0.5, got {self.warp}")
+        require_warp(self.warp, "condition")
         require_at_least(0, self, "condition", "shrink_seconds", "noise", "frames_per_epoch")
         require_positive(self, "condition", "update_seconds", "memory_seconds")
         require_share_below_one(self, "condition", "dropout")

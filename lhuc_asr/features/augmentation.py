@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lhuc_asr.errors import ConfigError
+from lhuc_asr.features.vocal_tract import require_warp
 from lhuc_asr.ranges import require_at_least, require_share
 from lhuc_asr.units import Hertz
 
@@ -41,8 +42,7 @@ class AugmentationConfig:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warp < 0.5:
-            raise ConfigError(f"augmentation.warp must be at least 0 and below 0.5, got {self.warp}")
+        require_warp(self.warp, "augmentation")
         require_share(self, "augmentation", "share", "max_time_share")
         require_at_least(0, self, "augmentation", "num_freq_masks", "max_freq_mask", "num_time_masks", "max_time_mask")
 

@@ -19,7 +19,7 @@ from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.reverberation import ReverberationConfig, Rooms, reverberate
 from lhuc_asr.features.speed import changed_level, changed_speed
 from lhuc_asr.features.streams import random_stream
-from lhuc_asr.features.vocal_tract import warped_feats
+from lhuc_asr.features.vocal_tract import require_warp, warped_feats
 from lhuc_asr.ranges import require_at_least
 from lhuc_asr.units import Hertz
 
@@ -56,8 +56,7 @@ class PerturbationConfig:
         if self.num_copies < 0 or (self.num_copies == 0 and not self.keep_plain):
             raise ConfigError("perturbation.num_copies must be at least 0, and above 0 unless keep_plain is true")
         require_at_least(0, self, "perturbation", "level_db")
-        if not 0 <= self.warp < 0.5:
-            raise ConfigError(f"perturbation.warp must be at least 0 and below 0.5, got {self.warp}")
+        require_warp(self.warp, "perturbation")
         if self.num_copies == 0 and (wanted := self._of_copies()):
             raise ConfigError(f"perturbation.{wanted[0]} is for copies, and perturbation.num_copies is 0: ask for 1")
 

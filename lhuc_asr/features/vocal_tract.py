@@ -58,6 +58,16 @@ def warped_feats(samples: Samples, config: FeatureConfig, warp: float) -> NDArra
     return add_deltas(feats, order=config.delta_order) if config.delta_order else feats
 
 
+def require_warp(warp: float, group: str) -> None:
+    """Refuse a setting ``warp`` for vocal tracts of lengths from 1 - warp to 1 + warp where some could not be had.
+
+    Raises:
+        ConfigError: it is less than 0, or so much that the shortest is half as long or less.
+    """
+    if not 0 <= warp < 0.5:
+        raise ConfigError(f"{group}.warp must be at least 0 and below 0.5, got {warp}")
+
+
 def _inflections(framing: Framing, sampling_rate: Hertz) -> dict[str, float]:
     """Between which frequencies the warp holds in full."""
     high = framing.highest_freq(sampling_rate)

@@ -104,15 +104,21 @@ class Lattice:
         used[0] = True
         used[self.source[kept]] = used[self.target[kept]] = True
         number = (np.cumsum(used) - 1).astype(np.int32)
+        return self._renumbered(number, np.flatnonzero(kept), final_cost[used])
+
+    def _renumbered(
+        self, number: NDArray[np.int32], arcs: NDArray[np.int64], final_cost: NDArray[np.float32]
+    ) -> Lattice:
+        """These arcs, in this order, between states with other numbers, whose costs of ending are given."""
         return replace(
             self,
-            source=number[self.source[kept]],
-            target=number[self.target[kept]],
-            transition_id=self.transition_id[kept],
-            word=self.word[kept],
-            graph_cost=self.graph_cost[kept],
-            acoustic_cost=self.acoustic_cost[kept],
-            final_cost=final_cost[used],
+            source=number[self.source[arcs]],
+            target=number[self.target[arcs]],
+            transition_id=self.transition_id[arcs],
+            word=self.word[arcs],
+            graph_cost=self.graph_cost[arcs],
+            acoustic_cost=self.acoustic_cost[arcs],
+            final_cost=final_cost,
         )
 
 
@@ -134,16 +140,7 @@ def in_topological_order(lattice: Lattice, *, start: int = 0) -> Lattice:
     order = np.flatnonzero(reached)[np.argsort(number[lattice.source[reached]], kind="stable")]
     states = np.empty(int((number >= 0).sum()), np.int64)
     states[number[number >= 0]] = np.flatnonzero(number >= 0)
-    ordered = replace(
-        lattice,
-        source=number[lattice.source[order]],
-        target=number[lattice.target[order]],
-        transition_id=lattice.transition_id[order],
-        word=lattice.word[order],
-        graph_cost=lattice.graph_cost[order],
-        acoustic_cost=lattice.acoustic_cost[order],
-        final_cost=lattice.final_cost[states],
-    )
+    ordered = lattice._renumbered(number, order, lattice.final_cost[states])
     after = best_after(ordered.source, ordered.target, ordered.costs(), ordered.final_costs())
     if not np.isfinite(after[0]):
         raise DecodingError(f"the lattice of utterance {lattice.utterance!r} has no complete path")
