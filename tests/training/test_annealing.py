@@ -19,8 +19,8 @@ from lhuc_asr.training.schedule.annealing import DropoutAnnealing
 from lhuc_asr.training.schedule.newbob import NewbobConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_resume import Interrupted, Interruption, same_bits
-from toy_speech import jitter, toy_config, toy_network, toy_train
+from interruption import Interrupted, Interruption, jitter, same_bits
+from toy_speech import toy_config, toy_network, toy_train
 
 EPOCHS = NewbobConfig(initial_lr=0.3, max_epochs=6, min_epochs=6)
 

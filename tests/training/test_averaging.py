@@ -22,24 +22,8 @@ from lhuc_asr.training.schedule.newbob import Measure, NewbobConfig
 from lhuc_asr.training.tasks.evaluation import score_frames
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_speech import jitter, toy_config, toy_data, toy_network, toy_train
-
-
-class Interruption(Exception):
-    """Stands for a kill."""
-
-
-class Interrupted:
-    """An augmentation that breaks the run off at its n-th minibatch."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __call__(self, windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if self.left == 0:
-            raise Interruption
-        self.left -= 1
-        return jitter(windows, generator)
+from interruption import Interrupted, Interruption
+from toy_speech import toy_config, toy_data, toy_network, toy_train
 
 
 def averaging(num_averaged: int = 3, *, lr: float = 0.3, measure: Measure = Measure.loss) -> TrainingConfig:

@@ -24,8 +24,8 @@ from lhuc_asr.training.tasks.conditioned_task import ConditionedTask
 from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_resume import Interrupted, Interruption, same_bits
-from toy_speech import jitter, toy_config, toy_data, toy_network, toy_train
+from interruption import Interrupted, Interruption, jitter, same_bits
+from toy_speech import toy_config, toy_data, toy_network, toy_train
 
 SPEAKERS = {"u0": "anna", "u1": "anna", "u2": "ben", "u3": "cleo"}
 

@@ -23,29 +23,8 @@ from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.tasks.frame_task import FrameTask
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_speech import jitter, toy_config, toy_data, toy_network, toy_train
-
-
-class Interruption(Exception):
-    """Stands for a kill."""
-
-
-class Interrupted:
-    """An augmentation that breaks the run off at its n-th minibatch."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __call__(self, windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if self.left == 0:
-            raise Interruption
-        self.left -= 1
-        return jitter(windows, generator)
-
-
-def same_bits(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    ours, theirs = first.state_dict(), second.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+from interruption import Interrupted, Interruption, jitter, same_bits
+from toy_speech import toy_config, toy_data, toy_network, toy_train
 
 
 @pytest.mark.parametrize("kind", list(OptimiserKind))

@@ -24,7 +24,8 @@ from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_utterances import ALIGNER, CHAIN, ToyUtterances, jitter, toy_mmi, toy_tdnnf, toy_utterances
+from interruption import Interrupted, Interruption, jitter, same_bits
+from toy_utterances import ALIGNER, CHAIN, ToyUtterances, toy_mmi, toy_tdnnf, toy_utterances
 
 SMALL = SequenceConfig(max_frames=120, max_utterances=3, bucket_ratio=2.0)
 CONFIG = TrainingConfig(
@@ -34,23 +35,6 @@ CONFIG = TrainingConfig(
     optimiser=OptimiserConfig(kind=OptimiserKind.adam, weight_decay=0.01),
     newbob=NewbobConfig(initial_lr=0.01, max_epochs=4, min_epochs=4, stop=-1.0),
 )
-
-
-class Interruption(Exception):
-    """Stands for a kill."""
-
-
-class Interrupted:
-    """An augmentation that breaks the run off at its n-th utterance."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __call__(self, feats: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if self.left == 0:
-            raise Interruption
-        self.left -= 1
-        return jitter(feats, generator)
 
 
 def task_of(
@@ -73,11 +57,6 @@ def learn(directory: Path, network: TdnnF, *, augment: Augment = jitter, **optio
     speech = toy_utterances(10, num_phones=(3, 12))
     task = task_of(speech, toy_mmi(speech, smoothing=0.1), augment=augment, **options)
     return train(network, task, CONFIG, directory, seed=5)
-
-
-def same_bits(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    ours, theirs = first.state_dict(), second.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def small_network() -> TdnnF:

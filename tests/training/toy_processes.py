@@ -30,7 +30,8 @@ from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.utterance_task import UtteranceTask
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_speech import NUM_STATES, jitter, toy_config, toy_network, toy_train
+from interruption import jitter
+from toy_speech import NUM_STATES, toy_config, toy_network, toy_train
 
 Trained = tuple[AcousticNetwork, TrainingReport]
 

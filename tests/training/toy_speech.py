@@ -21,6 +21,9 @@ from lhuc_asr.training.precision import Precision
 from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
 
+sys.path.insert(0, str(Path(__file__).parent))
+from interruption import jitter
+
 NUM_STATES = 6
 
 
@@ -50,11 +53,6 @@ def toy_config(**settings: Any) -> TrainingConfig:
         "newbob": NewbobConfig(initial_lr=0.3, max_epochs=4, min_epochs=2),
     }
     return TrainingConfig(**{**defaults, **settings})
-
-
-def jitter(windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """An augmentation: a little noise."""
-    return windows + 0.1 * torch.randn(windows.shape, generator=generator)
 
 
 def toy_train(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lhuc_asr.hmm.model import HmmModel
@@ -77,11 +76,6 @@ def toy_tdnnf(num_outputs: int, **settings: Any) -> TdnnF:
         **{"hidden_dim": 16, "bottleneck_dim": 6, "dilations": [1, 1, 3], "subsampling": 3, **settings}
     )
     return TdnnF(config, feat_dim=DIM, num_outputs=num_outputs, seed=1)
-
-
-def jitter(feats: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """An augmentation: a little noise."""
-    return feats + 0.1 * torch.randn(feats.shape, generator=generator)
 
 
 def toy_mmi(speech: ToyUtterances, *, smoothing: float = 0.0, leak: float = 0.1) -> Mmi:
