@@ -61,13 +61,11 @@ def trained(hmm):
     return network
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model")
-    hmm = HmmModel.monophone(LEXICON.phones, loop_probability=0.5)
+def recogniser(directory, network, hmm):
+    """A system of a network and an HMM of the four words, with a bigram of sentences."""
     lm = estimate_ngram(sentences(np.random.default_rng(1), 200), order=2, vocabulary=WORDS)
     parts = SystemParts(
-        network=trained(hmm),
+        network=network,
         log_prior=torch.zeros(hmm.num_pdfs),
         features=FeatureConfig(fbank=FbankConfig(num_mel_bins=DIM)),
         hmm=hmm,
@@ -76,8 +74,13 @@ def directory(tmp_path_factory):
         graph=build_graph(hmm, LEXICON, lm),
         decoding=DecodingConfig(acoustic_scale=0.3),
     )
-    write_system(directory, parts)
-    return directory
+    return write_system(directory, parts)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    hmm = HmmModel.monophone(LEXICON.phones, loop_probability=0.5)
+    return recogniser(tmp_path_factory.mktemp("model"), trained(hmm), hmm).directory
 
 
 def data(hmm):

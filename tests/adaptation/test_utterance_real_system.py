@@ -19,24 +19,19 @@ from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
-from lhuc_asr.decoding.settings import DecodingConfig
-from lhuc_asr.features.fbank import FbankConfig
-from lhuc_asr.features.pipeline import FeatureConfig
-from lhuc_asr.hmm.graph import build_graph
 from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.lang.kneser_ney import estimate_ngram
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.profiles.verification import ProfileVerifier
-from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
+from lhuc_asr.system.model_directory import AcousticSystem, load_system
 from lhuc_asr.system.recognise import all_log_likes, decoder_of, recognise_all
 
 sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
 
-from test_adaptation_real_system import DIM, LEXICON, WORDS, learning_from, num_right, sentences, speak
+from test_adaptation_real_system import DIM, LEXICON, learning_from, num_right, recogniser, sentences, speak
 
 ACCENT = 0.45
 Feats = dict[str, NDArray[np.float32]]
@@ -72,18 +67,8 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         network = Blstm(BlstmConfig(num_layers=1, hidden_dim=16), DIM, hmm.num_pdfs)
     else:
         network = Tdnn(TdnnConfig(hidden_dim=32, dilations=[1, 3], subsampling=3), DIM, hmm.num_pdfs)
-    lm = estimate_ngram(sentences(np.random.default_rng(1), 200), order=2, vocabulary=WORDS)
-    parts = SystemParts(
-        network=trained(network, hmm),
-        log_prior=torch.zeros(hmm.num_pdfs),
-        features=FeatureConfig(fbank=FbankConfig(num_mel_bins=DIM)),
-        hmm=hmm,
-        lexicon=LEXICON,
-        lm=lm,
-        graph=build_graph(hmm, LEXICON, lm),
-        decoding=DecodingConfig(acoustic_scale=0.3),
-    )
-    return write_system(tmp_path_factory.mktemp("model"), parts)
+    system: AcousticSystem = recogniser(tmp_path_factory.mktemp("model"), trained(network, hmm), hmm)
+    return system
 
 
 def spoken(system: AcousticSystem) -> tuple[Manifest, Feats]:

@@ -9,6 +9,8 @@ import kaldifst
 import numpy as np
 import pytest
 
+from lhuc_asr.decoding.settings import DecodingConfig
+from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 
@@ -78,3 +80,22 @@ def write_graph(path: Path, word_cost: float = 1.0) -> Path:
 def toy():
     """This module, so that tests can build graphs, paths and log-likelihoods."""
     return sys.modules[__name__]
+
+
+@pytest.fixture(scope="session")
+def path():
+    """AB, A and BB with silence around and before the last: transition ids of 31 frames."""
+    return path_of(("SIL", 5), ("A", 4), ("B", 3), ("A", 6), ("SIL", 3), ("B", 3), ("B", 3), ("SIL", 4))
+
+
+@pytest.fixture(scope="session")
+def noisy(path):
+    """Six utterances of that path in much noise: names and log-likelihoods."""
+    return [(f"u{seed}", log_likes_of(path, contrast=8.0, noise=4.0, seed=seed)) for seed in range(6)]
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory):
+    """Over the word loop, where acoustics weigh more than by default."""
+    graph = write_graph(tmp_path_factory.mktemp("graph") / "HCLG.fst")
+    return WfstDecoder(graph, HMM, LEXICON, DecodingConfig(acoustic_scale=0.3))

@@ -12,35 +12,25 @@ from scipy.optimize import minimize
 
 from lhuc_asr.decoding.calibration import Calibration, fit_calibration
 from lhuc_asr.decoding.confidence import ConfidenceConfig, ConfidenceEstimator, word_ids
-from lhuc_asr.decoding.settings import DecodingConfig
-from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.decoding.words.hypothesis import Word
 from lhuc_asr.errors import ConfigError, DataError, DecodingError
 
-PHONES = (("SIL", 5), ("A", 4), ("B", 3), ("A", 6), ("SIL", 3), ("B", 3), ("B", 3), ("SIL", 4))
 
-
-@pytest.fixture(scope="module")
-def decoder(toy, tmp_path_factory):
-    graph = toy.write_graph(tmp_path_factory.mktemp("graph") / "HCLG.fst")
-    return WfstDecoder(graph, toy.HMM, toy.LEXICON, DecodingConfig(acoustic_scale=0.3))
-
-
-def recognised(toy, decoder, *, contrast, noise, seed=0):
-    log_likes = toy.log_likes_of(toy.path_of(*PHONES), contrast=contrast, noise=noise, seed=seed)
+def recognised(toy, decoder, path, *, contrast, noise, seed=0):
+    log_likes = toy.log_likes_of(path, contrast=contrast, noise=noise, seed=seed)
     return decoder.lattice("u1", log_likes), decoder.decode("u1", log_likes)
 
 
-def test_a_clear_utterance_is_certain(toy, decoder):
-    found = ConfidenceEstimator(toy.HMM, toy.LEXICON)(*recognised(toy, decoder, contrast=50.0, noise=0.0))
+def test_a_clear_utterance_is_certain(toy, decoder, path):
+    found = ConfidenceEstimator(toy.HMM, toy.LEXICON)(*recognised(toy, decoder, path, contrast=50.0, noise=0.0))
     assert found.words == pytest.approx((1.0, 1.0, 1.0), abs=1e-3)
     np.testing.assert_allclose(found.frames, 1.0, atol=1e-3)
     assert found.whole == pytest.approx(1.0, abs=1e-3)
     assert found.num_expected_errors == pytest.approx(0.0, abs=1e-3)
 
 
-def test_noise_and_flatter_scales_make_less_sure(toy, decoder):
-    lattice, hypothesis = recognised(toy, decoder, contrast=8.0, noise=4.0)
+def test_noise_and_flatter_scales_make_less_sure(toy, decoder, path):
+    lattice, hypothesis = recognised(toy, decoder, path, contrast=8.0, noise=4.0)
     sure = ConfidenceEstimator(toy.HMM, toy.LEXICON)(lattice, hypothesis)
     flat = ConfidenceConfig(acoustic_scale=0.03, graph_scale=0.3)
     unsure = ConfidenceEstimator(toy.HMM, toy.LEXICON, flat)(lattice, hypothesis)
@@ -51,8 +41,8 @@ def test_noise_and_flatter_scales_make_less_sure(toy, decoder):
     assert ((sure.frames >= 0) & (sure.frames <= 1)).all()
 
 
-def test_calibration_changes_the_words_only(toy, decoder):
-    lattice, hypothesis = recognised(toy, decoder, contrast=8.0, noise=4.0)
+def test_calibration_changes_the_words_only(toy, decoder, path):
+    lattice, hypothesis = recognised(toy, decoder, path, contrast=8.0, noise=4.0)
     plain = ConfidenceEstimator(toy.HMM, toy.LEXICON)(lattice, hypothesis)
     calibration = Calibration(slope=0.5, offset=-1.0)
     changed = ConfidenceEstimator(toy.HMM, toy.LEXICON, calibration=calibration)(lattice, hypothesis)
@@ -60,8 +50,8 @@ def test_calibration_changes_the_words_only(toy, decoder):
     np.testing.assert_array_equal(changed.frames, plain.frames)
 
 
-def test_what_does_not_belong_together_is_refused(toy, decoder):
-    lattice, hypothesis = recognised(toy, decoder, contrast=50.0, noise=0.0)
+def test_what_does_not_belong_together_is_refused(toy, decoder, path):
+    lattice, hypothesis = recognised(toy, decoder, path, contrast=50.0, noise=0.0)
     estimator = ConfidenceEstimator(toy.HMM, toy.LEXICON)
     with pytest.raises(DecodingError, match="'u1' and a hypothesis of 'u2'"):
         estimator(lattice, dataclasses.replace(hypothesis, utterance="u2"))

@@ -14,23 +14,8 @@ from lhuc_asr.decoding.lattices.hypothesis import hypothesis_of
 from lhuc_asr.decoding.lattices.lattice import in_topological_order
 from lhuc_asr.decoding.lattices.paths import best_path
 from lhuc_asr.decoding.lattices.store import read_lattices, write_lattices
-from lhuc_asr.decoding.settings import DecodingConfig, Search
-from lhuc_asr.decoding.wfst import WfstDecoder
+from lhuc_asr.decoding.settings import Search
 from lhuc_asr.errors import DataError, DecodingError
-
-PHONES = (("SIL", 5), ("A", 4), ("B", 3), ("A", 6), ("SIL", 3), ("B", 3), ("B", 3), ("SIL", 4))
-
-
-@pytest.fixture(scope="module")
-def decoder(toy, tmp_path_factory):
-    graph = toy.write_graph(tmp_path_factory.mktemp("graph") / "HCLG.fst")
-    return WfstDecoder(graph, toy.HMM, toy.LEXICON, DecodingConfig(acoustic_scale=0.3))
-
-
-@pytest.fixture(scope="module")
-def noisy(toy):
-    path = toy.path_of(*PHONES)
-    return [(f"u{seed}", toy.log_likes_of(path, contrast=8.0, noise=4.0, seed=seed)) for seed in range(6)]
 
 
 def same(one, other) -> bool:

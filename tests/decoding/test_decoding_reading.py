@@ -29,20 +29,7 @@ from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.lang.arpa import ArpaModel
 
-PHONES = (("SIL", 5), ("A", 4), ("B", 3), ("A", 6), ("SIL", 3), ("B", 3), ("B", 3), ("SIL", 4))
 UNIGRAM = ArpaModel(1, {("</s>",): -0.5, ("<s>",): -99.0, ("AB",): -0.5, ("A",): -0.7, ("BB",): -0.6}, {})
-
-
-@pytest.fixture(scope="module")
-def decoder(toy, tmp_path_factory):
-    graph = toy.write_graph(tmp_path_factory.mktemp("graph") / "HCLG.fst")
-    return WfstDecoder(graph, toy.HMM, toy.LEXICON, DecodingConfig(acoustic_scale=0.3))
-
-
-@pytest.fixture(scope="module")
-def noisy(toy):
-    path = toy.path_of(*PHONES)
-    return [(f"u{seed}", toy.log_likes_of(path, contrast=8.0, noise=4.0, seed=seed)) for seed in range(6)]
 
 
 def with_kind(decoder, kind):

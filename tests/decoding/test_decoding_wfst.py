@@ -15,13 +15,6 @@ from lhuc_asr.decoding.speed import SpeedMeter
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import ConfigError, DecodingError
 
-PHONES = (("SIL", 5), ("A", 4), ("B", 3), ("A", 6), ("SIL", 3), ("B", 3), ("B", 3), ("SIL", 4))
-
-
-@pytest.fixture(scope="module")
-def path(toy):
-    return toy.path_of(*PHONES)
-
 
 @pytest.fixture(scope="module")
 def decoder(toy, tmp_path_factory):

@@ -185,6 +185,22 @@ def test_a_wrong_number_of_speakers_is_refused_never_spread(case):
                 case.run(net, example)
 
 
+@torch.no_grad()
+def plain_and_mixed(case, net, sites, example):
+    """Outputs for four utterances, and the same where one speaker, whom a bank knows, has the two in the middle."""
+    adapter, bank = random_adapter(sites), SpeakerBank(sites)
+    bank.put("ann", adapter)
+    plain = case.run(net, example)
+    with LhucAdapter.identity(net, sites).attached(net):
+        assert torch.equal(case.run(net, example), plain)
+    with adapter.attached(net):
+        alone = case.run(net, example)
+    with bank.attached(net), bank.speakers([None, "ann", "ann", None]):
+        mixed = case.run(net, example)
+    assert torch.equal(mixed, torch.stack([plain[0], alone[1], alone[2], plain[3]]))
+    return plain, mixed
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("name", ["linear", "conv2d, per channel and band", "packed", "conformer, convolution"])
 def test_nets_of_other_precision_stay_so_and_mixed_batches_hold(name, dtype):
@@ -192,19 +208,8 @@ def test_nets_of_other_precision_stay_so_and_mixed_batches_hold(name, dtype):
     net, example = case.net().to(dtype), case.example(4)
     example = type(example)(tuple(x.to(dtype) if x.is_floating_point() else x for x in example.args))
     sites = find_sites(net, case.site, example=example, per_band=case.per_band)
-    adapter = random_adapter(sites)
-    bank = SpeakerBank(sites)
-    bank.put("ann", adapter)
-    with torch.no_grad():
-        plain = case.run(net, example)
-        with LhucAdapter.identity(net, sites).attached(net):
-            assert torch.equal(case.run(net, example), plain)
-        with adapter.attached(net):
-            alone = case.run(net, example)
-        with bank.attached(net), bank.speakers([None, "ann", "ann", None]):
-            mixed = case.run(net, example)
-    assert plain.dtype == mixed.dtype == alone.dtype == dtype
-    assert torch.equal(mixed, torch.stack([plain[0], alone[1], alone[2], plain[3]]))
+    plain, mixed = plain_and_mixed(case, net, sites, example)
+    assert plain.dtype == mixed.dtype == dtype
 
 
 @pytest.mark.parametrize("name", ["linear", "conv1d", "packed", "our net", "conformer, feed forward"])
@@ -212,21 +217,10 @@ def test_autocast(name):
     case = CASES[name]
     net, example = case.net(), case.example(4)
     sites = found(case, net)
-    adapter = random_adapter(sites)
-    bank = SpeakerBank(sites)
-    bank.put("ann", adapter)
     with torch.autocast("cpu", torch.bfloat16):
         prove_sites_act(net, sites, example)
         prove_gradient(net, sites, example)
-        with torch.no_grad():
-            plain = case.run(net, example)
-            with LhucAdapter.identity(net, sites).attached(net):
-                assert torch.equal(case.run(net, example), plain)
-            with adapter.attached(net):
-                alone = case.run(net, example)
-            with bank.attached(net), bank.speakers([None, "ann", "ann", None]):
-                mixed = case.run(net, example)
-    assert torch.equal(mixed, torch.stack([plain[0], alone[1], alone[2], plain[3]]))
+        plain, mixed = plain_and_mixed(case, net, sites, example)
     assert not torch.equal(mixed, plain)
 
 
