@@ -10,7 +10,14 @@ from collections.abc import Sequence
 
 
 class LhucError(Exception):
-    """A mistake of the user's, told in one line; the commands print it and exit with 2."""
+    """A mistake of the user's, told in one line; the commands print it and exit with 2.
+
+    The line is the first argument. Subclasses hand what else they know to ``super().__init__`` behind it, so that an
+    error comes whole out of a worker process.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class ConfigError(LhucError, ValueError):

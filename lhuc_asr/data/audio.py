@@ -43,7 +43,7 @@ class SoundFileError(AudioError):
     """A sound file cannot be used; ``kind`` says in which way."""
 
     def __init__(self, text: str, kind: ProblemKind) -> None:
-        super().__init__(text)
+        super().__init__(text, kind)
         self.kind = kind
 
 

@@ -97,7 +97,7 @@ class BadDataError(DataError):
     """Data is refused; ``problems`` tells everything that is wrong with it, the message only the beginning."""
 
     def __init__(self, text: str, problems: Sequence[Problem]) -> None:
-        super().__init__(text)
+        super().__init__(text, tuple(problems))
         self.problems = tuple(problems)
 
 

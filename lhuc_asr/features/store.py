@@ -10,7 +10,7 @@ import kaldi_native_io
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.errors import DataError
+from lhuc_asr.errors import DataError, LhucError
 from lhuc_asr.files import atomic_path, escape_id, unescape_id, write_text
 
 ARCHIVE = "feats.ark"
@@ -104,6 +104,8 @@ def _write_archive(
                 places[utterance] = position + len(key) + 1
                 lengths[utterance] = len(feats)
                 position = places[utterance] + _MATRIX_HEAD + 4 * feats.size
+    except LhucError:
+        raise
     except RuntimeError as error:
         raise OSError(errno.EIO, "cannot write features, is the disk full?", str(path)) from error
     if path.stat().st_size != position:

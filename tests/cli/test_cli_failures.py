@@ -25,13 +25,15 @@ def sentences(count: int) -> dict[str, Samples]:
     return {f"{number:02}": speak(("ONE", "TWO", "NOT", "ONE"), 1.0, rng) for number in range(count)}
 
 
+@pytest.mark.parametrize("num_jobs", [1, 2])
 def test_who_has_no_sound_file_fails_and_the_others_go_on(
-    world: TinyWorld, adapted: Adapted, spoilt: Path, tmp_path: Path, run: Run
+    num_jobs: int, world: TinyWorld, adapted: Adapted, spoilt: Path, tmp_path: Path, run: Run
 ) -> None:
+    jobs = f"runtime.num_jobs={num_jobs}"
     add_speaker(spoilt, "zoe", sentences(2))
     for path in spoilt.glob("zoe-*.wav"):
         path.unlink()
-    code, out, _ = run(adapt.main, world.command(tmp_path / "out", "--all-speakers", "--keep-going", data=spoilt))
+    code, out, _ = run(adapt.main, world.command(tmp_path / "out", "--all-speakers", "--keep-going", jobs, data=spoilt))
     assert code == 1
     assert out.splitlines()[-2] == "1 of 4 speakers failed:"
     assert out.splitlines()[-1].endswith(f"does not exist: '{spoilt / 'zoe-0.wav'}' (and 1 more of 2 utterances)")
