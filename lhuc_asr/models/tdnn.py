@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from lhuc_asr.models.network import NetworkConfig, NetworkKind
-from lhuc_asr.models.time_delay import FrameNorm, TimeDelayLayer, TimeDelayNetwork, own_dilations, require_time_delays
-from lhuc_asr.ranges import require_at_least, require_share_below_one
+from lhuc_asr.models.network import NetworkKind
+from lhuc_asr.models.time_delay import FrameNorm, TimeDelayConfig, TimeDelayLayer, TimeDelayNetwork
+from lhuc_asr.ranges import require_share_below_one
 
 
 @dataclass(kw_only=True, slots=True)
-class TdnnConfig(NetworkConfig):
-    """Shape of the network.
+class TdnnConfig(TimeDelayConfig):
+    """Shape of the network: `TimeDelayConfig` with layers that look at the frames t - d, t and t + d.
 
     Attributes:
-        hidden_dim: H, units of each hidden layer.
-        dilations: for each layer d: it looks at the frames t - d, t and t + d; 0 is the frame t alone.
-        subsampling: an output for every so-manieth frame only; 3 saves most where upper dilations are multiples of it.
         batch_norm: normalise the units over the minibatch.
         dropout: share of the hidden units' outputs that training sets to 0.
     """
 
     kind: NetworkKind = NetworkKind.tdnn
-    hidden_dim: int = 512
     dilations: list[int] = field(default_factory=lambda: [1, 1, 1, 3, 3, 3])
-    subsampling: int = 1
     batch_norm: bool = True
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        NetworkConfig.__post_init__(self)
-        require_time_delays(self.dilations, self.subsampling)
-        require_at_least(1, self, "model", "hidden_dim")
+        TimeDelayConfig.__post_init__(self)
         require_share_below_one(self, "model", "dropout")
 
 
@@ -71,7 +65,7 @@ class TdnnLayer(TimeDelayLayer):
         nn.init.zeros_(self.conv.bias)
 
 
-class Tdnn(TimeDelayNetwork):
+class Tdnn(TimeDelayNetwork[TdnnConfig]):
     """Time-delay network with a softmax over tied states.
 
     Example:
@@ -85,28 +79,21 @@ class Tdnn(TimeDelayNetwork):
     temporal contexts"), section 3; ReLU before the normalisation as in Kaldi's recipes.
     """
 
-    config: TdnnConfig
+    def _stack(self, dilations: Sequence[int]) -> list[TimeDelayLayer]:
+        config = self.config
+        dims = [self.feat_dim] + [config.hidden_dim] * (len(dilations) - 1)
+        return [
+            TdnnLayer(dim, config.hidden_dim, dilation, batch_norm=config.batch_norm, dropout=config.dropout)
+            for dim, dilation in zip(dims, dilations, strict=True)
+        ]
 
-    def __init__(self, config: TdnnConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
-        """Draw the initial weights; the same seed gives the same network.
+    def _top(self) -> nn.Module:
+        return nn.Conv1d(self.config.hidden_dim, self.num_outputs, 1)
 
-        Args:
-            config: depth, width and context of the layers.
-            feat_dim: F, features of one frame.
-            num_outputs: V, tied states.
-            seed: of the initial weights.
-        """
-        super().__init__(config.dilations, config.subsampling, feat_dim=feat_dim, num_outputs=num_outputs)
-        self.config = config
-        dilations = own_dilations(config.dilations, config.subsampling)
-        dims = [feat_dim] + [config.hidden_dim] * (len(dilations) - 1)
-        with torch.random.fork_rng(devices=[]):
-            self.layers = nn.ModuleList(
-                TdnnLayer(dim, config.hidden_dim, dilation, batch_norm=config.batch_norm, dropout=config.dropout)
-                for dim, dilation in zip(dims, dilations, strict=True)
-            )
-            self.output = nn.Conv1d(config.hidden_dim, num_outputs, 1)
-        self._draw_weights(torch.Generator().manual_seed(seed))
+    def _draw_output(self, generator: torch.Generator) -> None:
+        assert isinstance(self.output, nn.Conv1d) and self.output.bias is not None
+        nn.init.xavier_uniform_(self.output.weight, generator=generator)
+        nn.init.zeros_(self.output.bias)
 
     @property
     def split_points(self) -> tuple[str, ...]:
@@ -137,10 +124,3 @@ class Tdnn(TimeDelayNetwork):
         if module not in self.split_points:
             raise self._cannot_be_divided(module)
         return self.adaptation_sites.index(module)
-
-    def _draw_weights(self, generator: torch.Generator) -> None:
-        for index in range(len(self.layers)):
-            self._tdnn_layer(index).draw(generator)
-        assert isinstance(self.output, nn.Conv1d) and self.output.bias is not None
-        nn.init.xavier_uniform_(self.output.weight, generator=generator)
-        nn.init.zeros_(self.output.bias)

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.network import NetworkConfig, NetworkKind
+from lhuc_asr.models.network import NetworkKind
 from lhuc_asr.models.tdnn import TdnnLayer
-from lhuc_asr.models.time_delay import FrameNorm, TimeDelayLayer, TimeDelayNetwork, own_dilations, require_time_delays
+from lhuc_asr.models.time_delay import FrameNorm, TimeDelayConfig, TimeDelayLayer, TimeDelayNetwork
 from lhuc_asr.ranges import require_at_least, require_share
 
 
 @dataclass(kw_only=True, slots=True)
-class TdnnFConfig(NetworkConfig):
-    """Shape of the network; the layers of 1536 units in Kaldi's recipes have bottlenecks of 160.
+class TdnnFConfig(TimeDelayConfig):
+    """Shape of the network: `TimeDelayConfig`; the layers of 1536 units in Kaldi's recipes have bottlenecks of 160.
 
     Attributes:
-        hidden_dim: H, units of each hidden layer.
         bottleneck_dim: numbers that a factored layer, and the output, squeezes its input into.
-        dilations: for each layer d: it looks d frames back and d frames ahead; the lowest one is not factored and
-            looks at t - d, t and t + d.
-        subsampling: an output for every so-manieth frame only.
+        dilations: of the lowest layer, which is not factored and looks at t - d, t and t + d, and of the others.
         bypass_scale: share of a factored layer's input that is added to its output; 0 adds none.
         shared_dropout: alpha, in training each unit is multiplied by a number drawn from 1 - 2 alpha to 1 + 2 alpha,
             the same for all frames of an utterance.
     """
 
     kind: NetworkKind = NetworkKind.tdnnf
-    hidden_dim: int = 512
     bottleneck_dim: int = 96
     dilations: list[int] = field(default_factory=lambda: [1, 1, 1, 0, 3, 3, 3])
-    subsampling: int = 1
     bypass_scale: float = 0.66
     shared_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        NetworkConfig.__post_init__(self)
-        require_time_delays(self.dilations, self.subsampling)
-        require_at_least(1, self, "model", "hidden_dim", "bottleneck_dim")
+        TimeDelayConfig.__post_init__(self)
+        require_at_least(1, self, "model", "bottleneck_dim")
         require_share(self, "model", "bypass_scale")
         if not 0.0 <= self.shared_dropout <= 0.5:
             raise ConfigError(f"model.shared_dropout must lie in [0, 0.5], got {self.shared_dropout}")
@@ -132,7 +126,7 @@ class TdnnFLayer(TimeDelayLayer):
         nn.init.zeros_(self.affine.bias)
 
 
-class TdnnF(TimeDelayNetwork):
+class TdnnF(TimeDelayNetwork[TdnnFConfig]):
     """Factored time-delay network with a softmax over tied states.
 
     The training loop is expected to call `constrain` after every fourth step of the optimiser.
@@ -149,31 +143,22 @@ class TdnnF(TimeDelayNetwork):
     inputs.
     """
 
-    config: TdnnFConfig
+    def _stack(self, dilations: Sequence[int]) -> list[TimeDelayLayer]:
+        lowest, *upper = dilations
+        first = TdnnLayer(self.feat_dim, self.config.hidden_dim, lowest, batch_norm=True, dropout=0.0)
+        return [first, *(TdnnFLayer(dilation, self.config) for dilation in upper)]
 
-    def __init__(self, config: TdnnFConfig, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
-        """Draw the initial weights; the same seed gives the same network.
+    def _top(self) -> nn.Module:
+        factor = SemiOrthogonal(self.config.hidden_dim, self.config.bottleneck_dim)
+        return nn.Sequential(factor, nn.Conv1d(self.config.bottleneck_dim, self.num_outputs, 1))
 
-        Args:
-            config: depth, width and context of the layers.
-            feat_dim: F, features of one frame.
-            num_outputs: V, tied states.
-            seed: of the initial weights.
-        """
-        super().__init__(config.dilations, config.subsampling, feat_dim=feat_dim, num_outputs=num_outputs)
-        self.config = config
-        lowest, *upper = own_dilations(config.dilations, config.subsampling)
-        with torch.random.fork_rng(devices=[]):
-            first = TdnnLayer(feat_dim, config.hidden_dim, lowest, batch_norm=True, dropout=0.0)
-            self.layers = nn.ModuleList([first, *(TdnnFLayer(dilation, config) for dilation in upper)])
-            factor = SemiOrthogonal(config.hidden_dim, config.bottleneck_dim)
-            affine = nn.Conv1d(config.bottleneck_dim, num_outputs, 1)
-            self.output = nn.Sequential(factor, affine)
-        generator = torch.Generator().manual_seed(seed)
-        for layer in self.layers:
-            assert isinstance(layer, (TdnnLayer, TdnnFLayer))
-            layer.draw(generator)
-        _draw_output(factor, affine, generator)
+    def _draw_output(self, generator: torch.Generator) -> None:
+        """A semi-orthogonal factor, and above it what Glorot & Bengio 2010, eq. 16, give for logits."""
+        factor, affine = self.output.children()
+        assert isinstance(factor, SemiOrthogonal) and isinstance(affine, nn.Conv1d) and affine.bias is not None
+        factor.draw(generator)
+        nn.init.xavier_uniform_(affine.weight, generator=generator)
+        nn.init.zeros_(affine.bias)
 
     def constrain(self) -> None:
         """Move every factor one step towards being semi-orthogonal."""
@@ -183,11 +168,3 @@ class TdnnF(TimeDelayNetwork):
     def factors(self) -> Iterator[SemiOrthogonal]:
         """The factors that are kept semi-orthogonal, bottom to top."""
         return (module for module in self.modules() if isinstance(module, SemiOrthogonal))
-
-
-def _draw_output(factor: SemiOrthogonal, affine: nn.Conv1d, generator: torch.Generator) -> None:
-    """A semi-orthogonal factor, and above it what Glorot & Bengio 2010, eq. 16, give for logits."""
-    factor.draw(generator)
-    nn.init.xavier_uniform_(affine.weight, generator=generator)
-    assert affine.bias is not None
-    nn.init.zeros_(affine.bias)

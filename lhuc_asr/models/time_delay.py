@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.models.network import AcousticNetwork, log_posteriors
+from lhuc_asr.models.network import AcousticNetwork, NetworkConfig, log_posteriors
 from lhuc_asr.models.splicing import extend, is_speech, lens_or_all
 from lhuc_asr.models.streaming import NetworkStream
+from lhuc_asr.ranges import require_at_least
+
+
+@dataclass(kw_only=True, slots=True)
+class TimeDelayConfig(NetworkConfig):
+    """What the shapes of these networks have in common.
+
+    Attributes:
+        hidden_dim: H, units of each hidden layer.
+        dilations: for each layer d: it looks d frames back and d frames ahead; 0 is the frame t alone.
+        subsampling: an output for every so-manieth frame only; 3 saves most where upper dilations are multiples of it.
+    """
+
+    hidden_dim: int = 512
+    dilations: list[int]
+    subsampling: int = 1
+
+    def __post_init__(self) -> None:
+        NetworkConfig.__post_init__(self)
+        if not self.dilations or min(self.dilations) < 0:
+            raise ConfigError(f"model.dilations must name 0 or more frames for each layer, got {list(self.dilations)}")
+        require_at_least(1, self, "model", "hidden_dim", "subsampling")
+
+
+Shape = TypeVar("Shape", bound=TimeDelayConfig)
 
 
 class FrameNorm(nn.BatchNorm1d):
@@ -57,9 +84,15 @@ class TimeDelayLayer(nn.Module):
         """(B, D, T) -> (B, H, T - 2 * context); ``lens_B`` (B,) counts true frames of what the layer gives."""
         raise NotImplementedError
 
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw the initial weights."""
+        raise NotImplementedError
 
-class TimeDelayNetwork(AcousticNetwork):
+
+class TimeDelayNetwork(AcousticNetwork, Generic[Shape]):
     """A stack of time-delay layers with a softmax over tied states on top.
+
+    Each kind of network says what the layers and the output are.
 
     Where outputs are wanted for every third frame only, the lower layers work at the full rate, and the upper ones,
     from the first on above which all look at multiples of three, at a third of it.
@@ -70,17 +103,46 @@ class TimeDelayNetwork(AcousticNetwork):
         thinned_below: number of the layer below which frames are left out.
     """
 
+    config: Shape
     layers: nn.ModuleList
     output: nn.Module
     thinned_below: int
 
-    def __init__(self, dilations: Sequence[int], subsampling: int, *, feat_dim: int, num_outputs: int) -> None:
+    def __init__(self, config: Shape, feat_dim: int, num_outputs: int, *, seed: int = 0) -> None:
+        """Draw the initial weights; the same seed gives the same network.
+
+        Args:
+            config: depth, width and context of the layers.
+            feat_dim: F, features of one frame.
+            num_outputs: V, tied states.
+            seed: of the initial weights.
+        """
         super().__init__()
-        self.context = sum(dilations)
-        self.subsampling = subsampling
-        self.thinned_below = thinned_below(dilations, subsampling)
+        self.config = config
+        self.context = sum(config.dilations)
+        self.subsampling = config.subsampling
+        self.thinned_below = thinned_below(config.dilations, config.subsampling)
         self.feat_dim = feat_dim
         self.num_outputs = num_outputs
+        with torch.random.fork_rng(devices=[]):
+            self.layers = nn.ModuleList(self._stack(own_dilations(config.dilations, config.subsampling)))
+            self.output = self._top()
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.time_delay_layers:
+            layer.draw(generator)
+        self._draw_output(generator)
+
+    @abstractmethod
+    def _stack(self, dilations: Sequence[int]) -> list[TimeDelayLayer]:
+        """The layers, bottom to top, with their dilations, each counted in the frames that it gets."""
+
+    @abstractmethod
+    def _top(self) -> nn.Module:
+        """The output."""
+
+    @abstractmethod
+    def _draw_output(self, generator: torch.Generator) -> None:
+        """Draw the initial weights of the output."""
 
     @property
     def adaptation_sites(self) -> tuple[str, ...]:
@@ -151,7 +213,7 @@ class TimeDelayNetwork(AcousticNetwork):
         return x_BDT[:, :, :: self.subsampling], None if lens_B is None else self.output_lens(lens_B)
 
 
-class TimeDelayStream(NetworkStream[TimeDelayNetwork]):
+class TimeDelayStream(NetworkStream[TimeDelayNetwork[Any]]):
     """Utterances as they come, some frames at a time; every layer remembers the frames that it needs again.
 
     An output comes as soon as ``context`` frames after it are known.
@@ -170,7 +232,7 @@ class TimeDelayStream(NetworkStream[TimeDelayNetwork]):
         [(1, 2, 3), (1, 3, 3)]
     """
 
-    def __init__(self, network: TimeDelayNetwork) -> None:
+    def __init__(self, network: TimeDelayNetwork[Any]) -> None:
         super().__init__(network)
         self._kept: list[Tensor | None] = [None] * len(network.layers)
         self._num_thinned = 0
@@ -221,11 +283,3 @@ def own_dilations(dilations: Sequence[int], subsampling: int) -> list[int]:
     """The dilation of each layer, counted in the frames that it gets."""
     first = thinned_below(dilations, subsampling)
     return [dilation // subsampling if index >= first else dilation for index, dilation in enumerate(dilations)]
-
-
-def require_time_delays(dilations: Sequence[int], subsampling: int) -> None:
-    """Raise ConfigError where there is no layer, or one that looks less than 0 frames around."""
-    if not dilations or min(dilations) < 0:
-        raise ConfigError(f"model.dilations must name 0 or more frames for each layer, got {list(dilations)}")
-    if subsampling < 1:
-        raise ConfigError(f"model.subsampling must be at least 1, got {subsampling}")
