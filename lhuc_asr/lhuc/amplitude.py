@@ -50,7 +50,7 @@ def amplitude(r: Tensor, kind: Amplitude = Amplitude.exp) -> Tensor:
     if kind is Amplitude.exp:
         return r.exp()
     if kind is Amplitude.sigmoid2:
-        return 2 * r.sigmoid()
+        return 2 * _sigmoid(r)
     return r if kind is Amplitude.identity else r.relu()
 
 
@@ -90,7 +90,7 @@ def bounded_amplitude(logit: Tensor, bound: float) -> Tensor:
         >>> bounded_amplitude(torch.zeros(2), 3.0)
         tensor([1., 1.])
     """
-    return bound * (logit - math.log(bound - 1)).sigmoid()
+    return bound * _sigmoid(logit - math.log(bound - 1))
 
 
 def unbounded(factors: Tensor, bound: float) -> Tensor:
@@ -114,3 +114,11 @@ def identity_r(kind: Amplitude) -> float:
 def identity_parameters(units: Sequence[int], kind: Amplitude, like: Tensor) -> Tensor:
     """(H,) or (C, F) values of r that leave every unit as it is, dtype and device of ``like``."""
     return torch.full(tuple(units), identity_r(kind), dtype=like.dtype, device=like.device)
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), the same to the last bit wherever a number stands in its tensor.
+
+    That of ``torch.sigmoid`` is not: a speaker's scales would depend on who shares the batch.
+    """
+    return (1 + (x / 2).tanh()) / 2
