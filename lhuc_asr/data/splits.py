@@ -73,6 +73,7 @@ def enrolment_split(
     num_utterances: int | None = None,
     seconds: Seconds | None = None,
     fraction: float | None = None,
+    shuffle: int | None = None,
 ) -> EnrolmentSplit:
     """Split every speaker's utterances, in the order of their ids, into the first ones and the rest.
 
@@ -81,6 +82,7 @@ def enrolment_split(
         num_utterances: adapt on this many utterances.
         seconds: adapt on the first utterances that together last at least this long.
         fraction: adapt on this share of the utterances, at least one.
+        shuffle: order them by chance instead, with this seed.
 
     Raises:
         ConfigError: not exactly one of the three is given, or its value cannot work.
@@ -88,7 +90,7 @@ def enrolment_split(
     """
     count = _counter(num_utterances, seconds, fraction)
     chosen: set[str] = set()
-    for speaker, utterances in _by_speaker(manifest).items():
+    for speaker, utterances in _by_speaker(manifest, shuffle).items():
         num_chosen = count(utterances)
         if num_chosen >= len(utterances):
             raise SpeakerError(
@@ -102,7 +104,11 @@ def enrolment_split(
 
 
 def first_utterances(
-    manifest: Manifest, *, num_utterances: int | None = None, seconds: Seconds | None = None
+    manifest: Manifest,
+    *,
+    num_utterances: int | None = None,
+    seconds: Seconds | None = None,
+    shuffle: int | None = None,
 ) -> Manifest:
     """Every speaker's first utterances, in the order of their ids; all of them where there are not so many.
 
@@ -110,6 +116,7 @@ def first_utterances(
         manifest: any number of speakers.
         num_utterances: take this many.
         seconds: take as many as together last at least this long; without any amount all are taken.
+        shuffle: order them by chance instead, with this seed.
 
     Raises:
         ConfigError: both amounts are given, or one cannot work.
@@ -118,7 +125,7 @@ def first_utterances(
     if num_utterances is None and seconds is None:
         return manifest
     count = _counter(num_utterances, seconds, None)
-    chosen = {one.id for own in _by_speaker(manifest).values() for one in own[: count(own)]}
+    chosen = {one.id for own in _by_speaker(manifest, shuffle).values() for one in own[: count(own)]}
     return manifest.where(lambda utterance: utterance.id in chosen)
 
 
@@ -177,8 +184,9 @@ def _shuffled(ids: Iterable[str], seed: int) -> list[str]:
     return sorted(ids, key=lambda identifier: (hashlib.sha256(f"{seed} {identifier}".encode()).digest(), identifier))
 
 
-def _by_speaker(manifest: Manifest) -> dict[str, list[Utterance]]:
+def _by_speaker(manifest: Manifest, shuffle: int | None = None) -> dict[str, list[Utterance]]:
+    utterance_of = {utterance.id: utterance for utterance in manifest}
     speakers: dict[str, list[Utterance]] = {speaker: [] for speaker in manifest.speakers}
-    for utterance in sorted(manifest, key=lambda utterance: utterance.id):
-        speakers[utterance.speaker].append(utterance)
+    for name in sorted(utterance_of) if shuffle is None else _shuffled(utterance_of, shuffle):
+        speakers[utterance_of[name].speaker].append(utterance_of[name])
     return speakers

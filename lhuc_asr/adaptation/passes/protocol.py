@@ -40,6 +40,8 @@ class ProtocolConfig:
         num_utterances: learn from that many utterances of each speaker, the first by id.
         seconds: learn from the first utterances until they hold that much audio.
         fraction: enrolment; learn from that share of each speaker's utterances. Without any amount it takes one half.
+        shuffle: count utterances in an order that is drawn with this seed, not in that of their ids: for speech whose
+            ids are sorted by what is said, and for several draws of the same amount.
         num_rounds: recognise what is learnt from again with what was learnt, and learn anew from that, so many times in
             all; with adapt.held_out_share it ends sooner where the objective on held-out speech stops falling.
         forgetting: online; share of what was learnt that is forgotten before each utterance is learnt from.
@@ -53,6 +55,7 @@ class ProtocolConfig:
     num_utterances: int | None = None
     seconds: float | None = None
     fraction: float | None = None
+    shuffle: int | None = None
     num_rounds: int = 1
     forgetting: float = 0.0
     reset_every: int | None = None
@@ -69,6 +72,11 @@ class ProtocolConfig:
         if self.scored is not None:
             self._check_scored()
         self._check_amount(given)
+        if self.shuffle is not None and not (given or self.name is Protocol.enrolment):
+            raise ConfigError(
+                f"protocol.shuffle changes nothing under protocol={self.name.name}, where nothing is chosen: take "
+                "protocol=enrolment, or protocol=two_pass with protocol.seconds or .num_utterances"
+            )
         for name, value in given.items():
             if value <= 0:
                 raise ConfigError(f"protocol.{name} must be positive, got {value}")
@@ -157,21 +165,31 @@ def plan_speaker(speaker: str, manifest: Manifest, config: ProtocolConfig) -> Sp
         AudioError: ``protocol.seconds`` needs the length of a recording that cannot be read.
     """
     if config.name is Protocol.two_pass:
-        learnt = first_utterances(manifest, num_utterances=config.num_utterances, seconds=config.seconds)
-        return SpeakerPlan(speaker, _ids(learnt), _ids(manifest))
+        return SpeakerPlan(speaker, _ids(_amount_of(manifest, config)), _ids(manifest))
     if config.name is Protocol.online:
         spoken = sorted(manifest, key=lambda utterance: (utterance.recording.id, utterance.start, utterance.id))
         order = tuple(utterance.id for utterance in spoken)
         return SpeakerPlan(speaker, order, order, frozenset(_resets(spoken, config)))
     if config.scored is not None:
-        split = enrolment_split(manifest, fraction=1 - config.scored)
-        first = _ids(first_utterances(split.adaptation, num_utterances=config.num_utterances, seconds=config.seconds))
+        split = enrolment_split(manifest, fraction=1 - config.scored, shuffle=config.shuffle)
+        first = _ids(_amount_of(split.adaptation, config))
         spare = tuple(name for name in _ids(split.adaptation) if name not in first)
         return SpeakerPlan(speaker, first, _ids(split.evaluation), spare=spare)
     split = enrolment_split(
-        manifest, num_utterances=config.num_utterances, seconds=config.seconds, fraction=config.enrolment_fraction
+        manifest,
+        num_utterances=config.num_utterances,
+        seconds=config.seconds,
+        fraction=config.enrolment_fraction,
+        shuffle=config.shuffle,
     )
     return SpeakerPlan(speaker, _ids(split.adaptation), _ids(split.evaluation))
+
+
+def _amount_of(manifest: Manifest, config: ProtocolConfig) -> Manifest:
+    """So much as is to be learnt from, all where no amount is given."""
+    return first_utterances(
+        manifest, num_utterances=config.num_utterances, seconds=config.seconds, shuffle=config.shuffle
+    )
 
 
 def _resets(spoken: Sequence[Utterance], config: ProtocolConfig) -> Iterator[str]:
