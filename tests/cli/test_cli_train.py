@@ -179,7 +179,7 @@ def test_development_speech_calibrates_the_confidences_once(world: TinyWorld, mo
         (["--dev", "/no/such/dev"], "'/no/such/dev' does not exist"),
         (["--text", "a", "--arpa", "b"], "not allowed with argument"),
         (["speaker=X"], "speaker is a flag"),
-        (["model.num_layers=0"], "at least one layer"),
+        (["model.num_layers=0"], "model.num_layers must be at least 1, got 0"),
         (["training.newbob.initial_lr=fast"], "initial_lr"),
         (["lm=pentagram"], "lm has no preset 'pentagram'; there are: bigram, trigram"),
     ],
