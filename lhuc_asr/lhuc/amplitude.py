@@ -90,7 +90,7 @@ def bounded_amplitude(logit: Tensor, bound: float) -> Tensor:
         >>> bounded_amplitude(torch.zeros(2), 3.0)
         tensor([1., 1.])
     """
-    return bound * _sigmoid(logit - math.log(bound - 1))
+    return bound * (logit - math.log(bound - 1)).sigmoid()
 
 
 def unbounded(factors: Tensor, bound: float) -> Tensor:
