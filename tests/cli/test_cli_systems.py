@@ -27,10 +27,8 @@ SYSTEMS = {
     "cnn": ["model.kind=cnn", "model.num_filters=8", "model.num_layers=1", "model.hidden_dim=32"],
     "tdnn": ["model.kind=tdnn", "model.hidden_dim=32", "model.dilations=[1,1,2]"],
     "tdnn every third frame": [
-        "model.kind=tdnn",
-        "model.hidden_dim=32",
-        "model.dilations=[1,3]",
-        "model.subsampling=3",
+        *("model.kind=tdnn", "model.hidden_dim=48", "model.dilations=[1,3]", "model.subsampling=3"),
+        "training.newbob.max_epochs=12",
     ],
     "lfmmi": [
         *("model.kind=tdnnf", "model.hidden_dim=32", "model.bottleneck_dim=8", "model.dilations=[1,1,3]"),
@@ -74,8 +72,6 @@ CRITERIA = {
     "tdnn": [["adapt=smbr"]],
 }
 """How else these are adapted."""
-WORST = 34.0
-"""WER in percent of any of them, on 18 words: processors round differently, and these networks are tiny."""
 STATES = {"tdnn every third frame": 1, "lfmmi": 1, "lfmmi in pieces": 1}
 STATES |= {"ctc of phones": 2, "ctc of characters": 2, "ctc of word pieces": 2}
 
@@ -103,7 +99,7 @@ def test_a_system_is_trained_decoded_and_adapted(name: str, world: TinyWorld, tm
     flags = ["--model", str(model), "--data", str(world.test), "--speaker", "eve", "runtime=one_core"]
     code, out, err = run(decode.main, [*flags, "--out", str(tmp_path / "words")])
     assert code == 0, err
-    assert float(out.split()[1]) < WORST
+    assert float(out.split()[1]) < 25
     if name.startswith("ctc"):
         _assert_decoded_greedily(model, flags, tmp_path / "greedy", run)
     for settings in ([], *CRITERIA.get(name, [])):
@@ -228,7 +224,7 @@ def test_smbr_raises_the_expected_accuracy_of_a_finished_system(
     flags = ["--model", str(model), "--data", str(world.test), "--speaker", "eve", "runtime=one_core"]
     code, out, err = run(decode.main, [*flags, "--out", str(tmp_path / "words")])
     assert code == 0, err
-    assert float(out.split()[1]) < WORST
+    assert float(out.split()[1]) < 25
     code, out, err = run(adapt.main, [*flags, "--out", str(tmp_path / "lhuc"), "adapt.min_seconds=0.5"])
     assert code == 0, err
     before, after = re.search(r"objective (\S+) -> ([^\s,]+)", out).groups()  # type: ignore[union-attr]
