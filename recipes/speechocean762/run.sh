@@ -5,9 +5,10 @@
 #   bash recipes/speechocean762/run.sh --corpus DIR --stage sweep --stop-stage sweep
 #   bash recipes/speechocean762/run.sh --corpus DIR --system tdnnf_lfmmi       another system, in exp/tdnnf_lfmmi
 #   bash recipes/speechocean762/run.sh --corpus DIR --system mine model=cnn criterion=cross_entropy training=adam
+#   bash recipes/speechocean762/run.sh --stage sat --gammas "0.1 0.6"          only these shares of row 0, after train and adapt
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
-corpus="" system=""
-parse_options "corpus system" "$@"
+corpus="" system="" gammas="0.1 0.3 0.5 0.6 0.7"
+parse_options "corpus system gammas" "$@"
 set_up
 [[ -z $system ]] || exp=$exp/$system
 preset=speechocean762
@@ -74,7 +75,6 @@ if stage 7 speed; then # real-time factors with one process and thread, and with
 fi
 
 if stage 8 sat; then # research: speaker-adaptive training by the share gamma of row 0, beside LHUC on SI; on dev alone
-  gammas="0.1 0.3 0.5 0.6 0.7"
   for gamma in $gammas; do
     sat=$exp/sat_$gamma
     mkdir -p "$sat/si/work"
