@@ -53,6 +53,7 @@ def recognise_all(
     num_utterances: int,
     num_jobs: int = 1,
     on_lattice: Callable[[Lattice], None] | None = None,
+    what: str = "decoding",
 ) -> Recognised:
     """Decode utterances; those without a path are told, not raised.
 
@@ -62,6 +63,7 @@ def recognise_all(
         num_utterances: how many there are, for the progress bar.
         num_jobs: processes.
         on_lattice: called with every lattice.
+        what: what the progress bar says is going on.
     """
     failed: dict[str, str] = {}
     meter = SpeedMeter()
@@ -70,7 +72,7 @@ def recognise_all(
         failed[utterance] = str(error)
 
     stream = decoder.decode_all(log_likes, num_jobs=num_jobs, meter=meter, on_failure=note, on_lattice=on_lattice)
-    found = {hypothesis.utterance: hypothesis for hypothesis in track(stream, "decoding", total=num_utterances)}
+    found = {hypothesis.utterance: hypothesis for hypothesis in track(stream, what, total=num_utterances)}
     return Recognised(found, failed, meter.speed)
 
 
@@ -111,7 +113,7 @@ def recognise_with_posteriors(
     """Decode utterances by the model alone, each word with its posterior as it is, such as calibration is fitted on."""
     decoder = decoder_of(system).reading_lattices(estimator=ConfidenceEstimator(system.hmm, system.lexicon))
     items = all_log_likes(system, feats, num_jobs=num_jobs)
-    return recognise_all(decoder, items, num_utterances=len(feats), num_jobs=num_jobs)
+    return recognise_all(decoder, items, num_utterances=len(feats), num_jobs=num_jobs, what="calibrating")
 
 
 def all_log_likes(
