@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.toy_whole import network_of as whole_network_of
+from helpers.toy_whole import sites_of
+from helpers.toy_whole import speaker_of as talker_of
+from helpers.toy_windows import NUM_STATES, NotPlain, Undivided, adapters_of, assert_same, network_of, speaker_of
 from lhuc_asr.adaptation.targets.criterion import AdaptCriterion, AdaptCriterionConfig, criterion_of
 from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.report import UpdateReport
@@ -23,13 +26,6 @@ from lhuc_asr.models.dnn import Dnn
 from lhuc_asr.system.trained_objective import TrainedObjective, objective_path, write_objective
 from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
 from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm
-
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_group_update import NUM_STATES, NotPlain, Undivided, adapters_of, assert_same, network_of, speaker_of
-from test_utterances import network_of as whole_network_of
-from test_utterances import sites_of
-from test_utterances import speaker_of as talker_of
 
 LOG_PRIOR = torch.log_softmax(torch.arange(NUM_STATES, dtype=torch.float32), 0)
 

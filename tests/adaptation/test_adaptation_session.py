@@ -3,111 +3,25 @@
 import errno
 import hashlib
 import json
-import os
-import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lhuc_asr.adaptation.keys import AdaptationSettings
+from helpers.toy_session import Peaks, data, session
 from lhuc_asr.adaptation.parameters.config import Parameters
 from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
-from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.adaptation.update.config import AdaptConfig
-from lhuc_asr.data.manifest import Manifest, Recording, Utterance
-from lhuc_asr.decoding.settings import DecodingConfig
-from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
-from lhuc_asr.errors import DecodingError, SiteError, SpeakerError, WorkerError
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.lang.lexicon import Lexicon
+from lhuc_asr.data.manifest import Manifest
+from lhuc_asr.errors import SiteError, SpeakerError, WorkerError
 from lhuc_asr.lhuc.sites import LhucConfig
-from lhuc_asr.models.dnn import Dnn, DnnConfig
-from lhuc_asr.parallel import map_in_processes
 from lhuc_asr.profiles.format import load_profile, profile_stem
 
 ODD_IDS = ["../../x", "a b", "12_3", "José", "x" * 300]
-
-
-@dataclass
-class Peaks:
-    """Stands in for the search: the path visits the state of phone A that fits each frame best, or silence."""
-
-    hmm: HmmModel
-    calls: list = field(default_factory=list)
-    refuse: str = ""
-    kill: str = ""
-
-    def decode_all(self, items, *, num_jobs=1, meter=None, on_failure=None):
-        def decode(item):
-            utterance, log_likes = item
-            if utterance == self.kill:
-                os.kill(os.getpid(), signal.SIGKILL)
-            pdfs = log_likes.argmax(axis=1)
-            path = np.searchsorted(self.hmm.transitions.pdf_of[1:], pdfs).astype(np.int32) + 1
-            if utterance == self.refuse:
-                return utterance, DecodingError(f"no path in {utterance!r}")
-            return Hypothesis(utterance, (Word("A", 0.0, 0.1),), path, 1.0, 2.0)
-
-        for result in map_in_processes(decode, items, num_jobs=num_jobs):
-            if isinstance(result, Hypothesis):
-                self.calls.append(result.utterance)
-                meter.add(num_frames=len(result.transition_ids), cpu=0.0)
-                yield result
-            else:
-                on_failure(*result)
-
-
-class System(SimpleNamespace):
-    @property
-    def output_shift_ms(self):
-        return self.features.frame_shift_ms * self.network.subsampling
-
-    def log_likes(self, feats):
-        with torch.inference_mode():
-            return (self.network(torch.from_numpy(feats)[None])[0] - self.log_prior).numpy()
-
-
-@pytest.fixture
-def system(tmp_path):
-    hmm = HmmModel.monophone(("SIL", "SPN", "A"))
-    network = Dnn(DnnConfig(num_layers=2, hidden_dim=7, context=1), feat_dim=4, num_outputs=hmm.num_pdfs)
-    graph = tmp_path / "model" / "HCLG.fst"
-    graph.parent.mkdir()
-    graph.write_bytes(b"graph")
-    return System(
-        network=network.requires_grad_(False).eval(),
-        log_prior=torch.full((hmm.num_pdfs,), -np.log(hmm.num_pdfs), dtype=torch.float32),
-        hmm=hmm,
-        lexicon=Lexicon({"A": (("A",),)}),
-        decoding=DecodingConfig(),
-        features=SimpleNamespace(dim=4, frame_shift_ms=10.0),
-        fingerprint="f" * 64,
-        graph_path=graph,
-    )
-
-
-def data(speakers, *, per_speaker=4, num_frames=60, seed=0):
-    rng = np.random.default_rng(seed)
-    utterances, feats = [], {}
-    for index, speaker in enumerate(speakers):
-        for number in range(per_speaker):
-            name = f"{index}/{number}"
-            utterances.append(Utterance(name, Recording(name, "x.wav"), speaker, 0.0, 0.6, transcript="A A"))
-            feats[name] = rng.normal(size=(num_frames, 4)).astype(np.float32)
-    return Manifest(tuple(utterances)), feats
-
-
-def session(system, directory, *, num_jobs=1, **changes):
-    settings = {"lhuc": LhucConfig(), "adapt": AdaptConfig(min_seconds=0.01), "protocol": ProtocolConfig()}
-    decoder = changes.pop("decoder", None) or Peaks(system.hmm)
-    settings = AdaptationSettings(**{**settings, **changes})
-    return AdaptationSession(system, settings, directory, num_jobs=num_jobs, decoder=decoder)
 
 
 def fingerprint(network):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from helpers.toy_whole import network_of as whole_network_of
+from helpers.toy_whole import sites_of
+from helpers.toy_whole import speaker_of as talker_of
+from helpers.toy_windows import NotPlain, adapters_of, assert_same, network_of, speaker_of
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
 from lhuc_asr.adaptation.targets.config import Supervision
@@ -23,13 +25,6 @@ from lhuc_asr.adaptation.update.report import UpdateReport
 from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn
-
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_group_update import NotPlain, adapters_of, assert_same, network_of, speaker_of
-from test_utterances import network_of as whole_network_of
-from test_utterances import sites_of
-from test_utterances import speaker_of as talker_of
 
 Array = NDArray[np.float64]
 SUTA = Doubt(confusion=0.7, over_classes=True, temperature=2.5)

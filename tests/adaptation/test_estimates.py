@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import nll_loss
 
+from helpers.toy_priors import flat, prior_for
+from helpers.toy_windows import adapters_of, network_of, speaker_of
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.parameters.estimate_config import EstimateConfig, Estimation, PriorShape
 from lhuc_asr.adaptation.parameters.estimates import Pull, divergence
@@ -26,29 +26,8 @@ from lhuc_asr.lhuc.amplitude import Amplitude, identity_r
 from lhuc_asr.models.dnn import Dnn
 from lhuc_asr.profiles.prior import ScalePrior, save_prior
 
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_group_update import adapters_of, network_of, speaker_of
-
 BATCH = 16
 FEW = AdaptConfig(batch_size=BATCH, num_epochs=2)
-
-
-def prior_for(adapter: LhucAdapter, *, num_directions: int = 3) -> ScalePrior:
-    generator = torch.Generator().manual_seed(4)
-    shapes = {name: tuple(r.shape) for name, r in adapter.r.items()}
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    basis_KD = torch.linalg.qr(torch.randn(sum(sizes), num_directions, generator=generator)).Q.T
-    parts = torch.split(basis_KD, sizes, dim=1)
-    return ScalePrior(
-        base_fingerprint="f",
-        amplitude=adapter.kind,
-        mean={name: 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()},
-        variance={name: 0.01 + torch.rand(shape, generator=generator) for name, shape in shapes.items()},
-        directions={n: p.reshape(-1, *shapes[n]).contiguous() for n, p in zip(shapes, parts, strict=True)},
-        direction_variance=torch.tensor([1.0, 0.5, 0.1])[:num_directions],
-        layouts={site.name: site.layout.letters for site in adapter.sites},
-    )
 
 
 def learnt(
@@ -58,10 +37,6 @@ def learnt(
     reports = adapt_group(network, adapters, speakers, config, estimator=Estimator(config, prior, config.seed))
     assert all(isinstance(report, UpdateReport) for report in reports), reports
     return adapters
-
-
-def flat(adapter: LhucAdapter) -> Tensor:
-    return torch.cat([r.detach().flatten() for r in adapter.parameters()])
 
 
 def test_without_strength_not_one_bit_differs() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
+from helpers.toy_windows import NUM_STATES, NotPlain, Undivided, adapters_of, assert_same, network_of, speaker_of
 from lhuc_asr.adaptation.objectives.lower_part import Minibatch
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.rows import Rows
@@ -30,43 +30,7 @@ from lhuc_asr.models.dnn import Activation, Dnn, DnnConfig
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.training.precision import Precision, resolve
 
-NUM_STATES = 6
 HALF = torch.bfloat16
-
-
-class Undivided(Dnn):
-    """A DNN that offers no split."""
-
-    split_points = ()
-
-
-class NotPlain(Dnn):
-    """A DNN that can be divided, but is no plain stack."""
-
-    def plain_layers_above(self, module: str) -> None:
-        return None
-
-
-def network_of(kind: type[Dnn] = Dnn, **shape: object) -> Dnn:
-    config = DnnConfig(**{"num_layers": 3, "hidden_dim": 7, "context": 1, **shape})  # type: ignore[arg-type]
-    network = kind(config, feat_dim=4, num_outputs=NUM_STATES, seed=2).requires_grad_(False)
-    torch.manual_seed(5)
-    network.train()(torch.randn(1, 40, 4))  # running statistics of their own
-    return network.eval()
-
-
-def speaker_of(seed: int, num_frames: int) -> SpeakerFrames:
-    rng = np.random.default_rng(seed)
-    lengths = [num_frames // 2, num_frames - num_frames // 2]
-    frames = SplicedFrames([rng.normal(size=(length, 4)).astype(np.float32) for length in lengths], context=1)
-    return SpeakerFrames(frames, torch.from_numpy(rng.integers(NUM_STATES, size=num_frames)))
-
-
-def adapters_of(
-    network: AcousticNetwork, count: int, *, layers: Sequence[int | str] = (), kind: Amplitude = Amplitude.exp
-) -> list[LhucAdapter]:
-    sites = choose_sites(network, network.adaptation_sites, layers)
-    return [LhucAdapter.identity(network, sites, kind) for _ in range(count)]
 
 
 def descend_plainly(network: Dnn, adapter: LhucAdapter, speaker: SpeakerFrames, config: AdaptConfig) -> list[float]:
@@ -85,11 +49,6 @@ def descend_plainly(network: Dnn, adapter: LhucAdapter, speaker: SpeakerFrames, 
                 for r, gradient in zip(adapter.parameters(), gradients, strict=True):
                     r.data -= config.lr * share * gradient
         return [*objective, nll_loss(network.forward_windows(windows), targets).item()]
-
-
-def assert_same(adapter: LhucAdapter, other: LhucAdapter, *, rtol: float = 0) -> None:
-    for name, r in adapter.r.items():
-        torch.testing.assert_close(r, other.r[name], atol=1e-5, rtol=rtol)
 
 
 def assert_same_report(report: UpdateReport | SpeakerError, other: UpdateReport | SpeakerError) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.toy_session import data, session
 from lhuc_asr.adaptation.guarding import Guard
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.outcome import Updated
@@ -33,10 +33,6 @@ from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.profiles.format import load_profile
-
-sys.path.append(str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_adaptation_session import data, session, system  # noqa: F401
 
 FREE = GuardConfig(
     enabled=True,
@@ -77,7 +73,7 @@ def test_each_test_fails_by_itself() -> None:
     assert tried(first, {}, strength=1.0, entropy_change=0.0, config=config).failed == ("words changed", "length")
 
 
-def test_a_guard_that_allows_everything_changes_nothing(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_guard_that_allows_everything_changes_nothing(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a", "b"])
     adapt = AdaptConfig(min_seconds=0.01, held_out_share=0.25)
     plain = list(session(system, tmp_path / "plain", adapt=adapt).run(manifest, feats))
@@ -94,7 +90,7 @@ def test_a_guard_that_allows_everything_changes_nothing(system: Any, tmp_path: P
     assert "guard" in run.speed or all("fell back" in str(result.update.guard) for result in plain)
 
 
-def test_runaway_scales_are_weakened_or_refused_and_the_profile_tells(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_runaway_scales_are_weakened_or_refused_and_the_profile_tells(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a"])
     wild = AdaptConfig(min_seconds=0.01, lr=3.0, num_epochs=6)
     (free,) = session(system, tmp_path / "free", adapt=wild, guard=FREE).run(manifest, feats)

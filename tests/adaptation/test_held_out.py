@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.toy_priors import flat, prior_for
+from helpers.toy_windows import NUM_STATES, adapters_of, network_of, speaker_of
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
 from lhuc_asr.adaptation.parameters.priors import Estimator, start_at_mean
@@ -21,11 +21,6 @@ from lhuc_asr.adaptation.update.report import UpdateReport
 from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.splicing import SplicedFrames
-
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_estimates import flat, prior_for
-from test_group_update import NUM_STATES, adapters_of, network_of, speaker_of
 
 NETWORK = network_of()
 

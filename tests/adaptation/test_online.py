@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.toy_session import Peaks, data, session
 from lhuc_asr.adaptation.online import OnlineAdaptation
 from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig, SpeakerPlan, plan_speaker
 from lhuc_asr.adaptation.results import SpeakerFailure, SpeakerResult
@@ -24,14 +24,10 @@ from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.profiles.format import load_profile
 
-sys.path.append(str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_adaptation_session import Peaks, data, session, system  # noqa: F401
-
 QUICK = AdaptConfig(min_seconds=0.01, lr=0.8, num_epochs=1)
 
 
-def online(system: Any, out: Path, **changes: Any) -> Any:  # noqa: F811
+def online(system: Any, out: Path, **changes: Any) -> Any:
     protocol = ProtocolConfig(name=Protocol.online, **changes.pop("protocol", {}))
     return session(system, out, protocol=protocol, **{"adapt": QUICK, **changes})
 
@@ -53,7 +49,7 @@ def paths(result: Any) -> Any:
     return {name: own.transition_ids for name, own in result.second_pass.items()}
 
 
-def test_one_utterance_gives_what_the_plain_update_on_it_gives(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_one_utterance_gives_what_the_plain_update_on_it_gives(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a"], per_speaker=1)
     (plain,) = session(system, tmp_path / "plain", adapt=QUICK).run(manifest, feats)
     (found,) = online(system, tmp_path / "online").run(manifest, feats)
@@ -63,7 +59,7 @@ def test_one_utterance_gives_what_the_plain_update_on_it_gives(system: Any, tmp_
     assert np.array_equal(paths(found)["0/0"], plain.first_pass["0/0"].transition_ids)
 
 
-def test_the_next_utterance_is_recognised_with_what_was_learnt_before_it(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_the_next_utterance_is_recognised_with_what_was_learnt_before_it(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a"])
     (whole,) = online(system, tmp_path / "whole").run(manifest, feats)
     for count in range(1, 4):
@@ -76,7 +72,7 @@ def test_the_next_utterance_is_recognised_with_what_was_learnt_before_it(system:
             assert np.array_equal(path, paths(whole)[name])
 
 
-def test_no_utterance_sees_itself_or_a_later_one(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_no_utterance_sees_itself_or_a_later_one(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a"])
     (one,) = online(system, tmp_path / "one").run(manifest, feats)
     other_feats = {**feats, "0/3": feats["0/3"][::-1].copy() * 3}
@@ -85,13 +81,13 @@ def test_no_utterance_sees_itself_or_a_later_one(system: Any, tmp_path: Path) ->
     assert all(np.array_equal(paths(one)[name], paths(other)[name]) for name in ("0/0", "0/1", "0/2"))
 
 
-def adaptation(system: Any, feats: Any, **changes: Any) -> OnlineAdaptation:  # noqa: F811
+def adaptation(system: Any, feats: Any, **changes: Any) -> OnlineAdaptation:
     of = online(system, Path("unused"), **changes)
     make = TargetMaker(system, of.settings.adapt, feats)
     return OnlineAdaptation(system, of.ground.sites, of.settings, Peaks(system.hmm), make, feats)
 
 
-def test_forgetting_draws_back_before_learning_and_all_of_it_is_a_new_beginning(system: Any) -> None:  # noqa: F811
+def test_forgetting_draws_back_before_learning_and_all_of_it_is_a_new_beginning(system: Any) -> None:
     _, feats = data(["a"], per_speaker=2)
     plan = SpeakerPlan("a", ("0/1",), ("0/1",))
     adapt = adaptation(system, feats, protocol={"forgetting": 1.0})
@@ -114,7 +110,7 @@ def test_forgetting_draws_back_before_learning_and_all_of_it_is_a_new_beginning(
         torch.testing.assert_close(r, carried.adapter.r[name])
 
 
-def test_after_a_reset_nothing_is_known(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_after_a_reset_nothing_is_known(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a"])
     (found,) = online(system, tmp_path / "reset", protocol={"reset_every": 1}).run(manifest, feats)
     last = Manifest((tuple(manifest)[-1],))
@@ -126,7 +122,7 @@ def test_after_a_reset_nothing_is_known(system: Any, tmp_path: Path) -> None:  #
     assert [step["reset"] for step in steps] == [False, True, True, True]
 
 
-def test_speakers_are_finished_once_and_side_by_side(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_speakers_are_finished_once_and_side_by_side(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a", "b"])
     alone = list(online(system, tmp_path / "1").run(manifest, feats))
     run = online(system, tmp_path / "2", num_jobs=2)
@@ -141,7 +137,7 @@ def test_speakers_are_finished_once_and_side_by_side(system: Any, tmp_path: Path
     assert status["state"] == "done" and len(status["objective_per_epoch"]) == 4
 
 
-def test_what_cannot_be_learnt_from_is_told(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_what_cannot_be_learnt_from_is_told(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a"])
     feats["0/1"] = feats["0/1"][:5]
     adapt = replace(QUICK, min_seconds=0.1)
@@ -158,7 +154,7 @@ def test_what_cannot_be_learnt_from_is_told(system: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("trouble", [DataError("the CTC objective is not finite"), ArithmeticError("overflow")])
 def test_trouble_with_one_utterance_is_told_and_the_rest_goes_on(
-    system: Any,  # noqa: F811
+    system: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     trouble: Exception,
@@ -179,7 +175,7 @@ def test_trouble_with_one_utterance_is_told_and_the_rest_goes_on(
     assert isinstance(other, SpeakerFailure) and str(trouble) in other.reason and other.speaker == "b"
 
 
-def test_references_are_a_research_arm_here_too(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_references_are_a_research_arm_here_too(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a"])
     adapt = replace(QUICK, supervision=Supervision.oracle)
     (found,) = online(system, tmp_path, adapt=adapt).run(manifest, feats)
@@ -215,7 +211,7 @@ def test_settings_that_cannot_work(settings: dict[str, Any], reason: str) -> Non
         ProtocolConfig(**settings)
 
 
-def test_what_judges_whole_speech_is_refused(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_what_judges_whole_speech_is_refused(system: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"guard judges a speaker's whole speech"):
         online(system, tmp_path, guard=GuardConfig(enabled=True))
     with pytest.raises(ConfigError, match=r"adapt.held_out_share judges a speaker's whole speech"):

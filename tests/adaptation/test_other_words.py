@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.tiny_recogniser import data
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.passes.protocol import ProtocolConfig, SpeakerPlan
 from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
@@ -29,15 +29,11 @@ from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import AcousticSystem, load_system
 from lhuc_asr.system.recognise import all_log_likes, decoder_of, recognise_all
 
-sys.path.append(str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_adaptation_real_system import data, directory  # noqa: F401  the model, made once
-
 PLAN = SpeakerPlan("strange", *[tuple(f"strange-0{number}" for number in range(4))] * 2)
 
 
 @pytest.fixture(scope="module")
-def system(directory: Path) -> AcousticSystem:  # noqa: F811
+def system(directory: Path) -> AcousticSystem:
     return load_system(directory)
 
 

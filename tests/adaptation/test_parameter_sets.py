@@ -2,13 +2,13 @@
 
 import contextlib
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from helpers.toy_session import data, session
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.utterances import utterances_of
 from lhuc_asr.adaptation.parameters.config import ParameterConfig, Parameters
@@ -28,10 +28,6 @@ from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.sites import proved_sites
-
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_adaptation_session import data, session, system  # noqa: F401
 
 RNG = np.random.default_rng(3)
 OTHERS = [kind for kind in Parameters if kind is not Parameters.lhuc]
@@ -239,7 +235,7 @@ def test_kinds_say_what_they_cannot():
 
 
 @pytest.mark.parametrize(("kind", "num_jobs"), [(Parameters.bias, 1), (Parameters.lin, 2), (Parameters.all, 1)])
-def test_a_session_adapts_resumes_and_leaves_the_model(system, tmp_path, kind, num_jobs):  # noqa: F811
+def test_a_session_adapts_resumes_and_leaves_the_model(system, tmp_path, kind, num_jobs):
     manifest, feats = data(["../../x", "b"])
     before = fingerprint(system.network)
     settings = AdaptConfig(min_seconds=0.01, parameters=kind, lr=0.1)
@@ -258,7 +254,7 @@ def test_a_session_adapts_resumes_and_leaves_the_model(system, tmp_path, kind, n
     assert all(result.resumed for result in session(system, tmp_path, adapt=settings).run(manifest, feats))
 
 
-def test_stored_numbers_are_refused_as_profiles_and_by_other_models(system, tmp_path):  # noqa: F811
+def test_stored_numbers_are_refused_as_profiles_and_by_other_models(system, tmp_path):
     manifest, feats = data(["a"])
     settings = AdaptConfig(min_seconds=0.01, parameters=Parameters.lin, lr=0.1)
     (result,) = session(system, tmp_path, adapt=settings).run(manifest, feats)
@@ -299,7 +295,7 @@ def test_stored_numbers_are_the_old_or_the_new_when_the_process_dies_while_they_
     assert torch.equal(found.r["1"], expected.r["1"]) and found.sha256 == expected.sha256
 
 
-def test_targets_of_the_model_itself_leave_every_kind_where_it_is(system, tmp_path):  # noqa: F811
+def test_targets_of_the_model_itself_leave_every_kind_where_it_is(system, tmp_path):
     """Nearly nothing but the model's own posteriors in the targets: their gradient is zero at the start."""
     manifest, feats = data(["a"])
     moved = {}
@@ -311,7 +307,7 @@ def test_targets_of_the_model_itself_leave_every_kind_where_it_is(system, tmp_pa
     assert moved[0.999] < 0.01 * moved[0.0]
 
 
-def test_any_amount_is_scored_on_the_same_speech_after_the_same_first_pass(system, tmp_path):  # noqa: F811
+def test_any_amount_is_scored_on_the_same_speech_after_the_same_first_pass(system, tmp_path):
     manifest, feats = data(["a", "b"], per_speaker=6)
     scored = {}
     for amount in (0.5, 1.2, 99.0, None):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.toy_session import Peaks, data, session
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.passes.protocol import Protocol, ProtocolConfig
 from lhuc_asr.adaptation.passes.speaker_passes import SpeakerPass
@@ -29,10 +29,6 @@ from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.profiles.format import load_profile
 
-sys.path.append(str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_adaptation_session import Peaks, data, session, system  # noqa: F401
-
 LEARNING = AdaptConfig(min_seconds=0.01, lr=2.0, num_epochs=3)
 
 
@@ -45,7 +41,7 @@ class Words(Peaks):
             yield replace(found, words=(Word(text, 0.0, 0.1),))
 
 
-def rounds(system: Any, out: Path, count: int, **changes: Any) -> AdaptationSession:  # noqa: F811
+def rounds(system: Any, out: Path, count: int, **changes: Any) -> AdaptationSession:
     protocol = ProtocolConfig(num_rounds=count, **changes.pop("protocol", {}))
     return session(system, out, protocol=protocol, decoder=Words(system.hmm), **{"adapt": LEARNING, **changes})
 
@@ -60,14 +56,14 @@ def scales(result: Any) -> Any:
     return load_profile(result.profile, fingerprint=None).r
 
 
-def test_one_round_is_the_plain_adaptation(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_one_round_is_the_plain_adaptation(system: Any, tmp_path: Path) -> None:
     plain = next(session(system, tmp_path / "plain", adapt=LEARNING).run(*data(["a"])))
     found = run(system, tmp_path / "rounds", 1)
     assert all(torch.equal(r, scales(plain)[name]) for name, r in scales(found).items())
     assert found.update.rounds == () and not (tmp_path / "rounds" / "rounds").exists()
 
 
-def test_the_second_round_learns_from_what_the_first_recognises(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_the_second_round_learns_from_what_the_first_recognises(system: Any, tmp_path: Path) -> None:
     _, feats = data(["a"])
     once, twice = run(system, tmp_path / "1", 1), run(system, tmp_path / "2", 2)
     again = rounds(system, tmp_path / "by hand", 1)
@@ -88,13 +84,13 @@ def test_the_second_round_learns_from_what_the_first_recognises(system: Any, tmp
     assert not run(system, tmp_path / "2", 3).resumed
 
 
-def test_rounds_end_when_the_words_stay(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_rounds_end_when_the_words_stay(system: Any, tmp_path: Path) -> None:
     found = run(system, tmp_path, 5, adapt=replace(LEARNING, lr=1e-6))
     assert found.update.rounds == (Round(number=1),)
     assert sorted(path.name for path in (tmp_path / "rounds").iterdir()) == ["2"]
 
 
-def test_rounds_end_where_held_out_speech_says_so(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_rounds_end_where_held_out_speech_says_so(system: Any, tmp_path: Path) -> None:
     adapt = replace(LEARNING, held_out_share=0.25, held_out_gain=0.0)
     manifest, feats = data([str(number) for number in range(6)], num_frames=40)
     found = list(rounds(system, tmp_path / "held", 4, adapt=adapt).run(manifest, feats))
@@ -111,7 +107,7 @@ def test_rounds_end_where_held_out_speech_says_so(system: Any, tmp_path: Path) -
     assert min(ended) < 4
 
 
-def test_a_broken_run_goes_on(system: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_broken_run_goes_on(system: Any, tmp_path: Path) -> None:
     manifest, feats = data(["a", "b"])
     whole = list(rounds(system, tmp_path / "whole", 3).run(manifest, feats))
     broken = rounds(system, tmp_path / "parts", 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.toy_utterances import ALIGNER, CHAIN, DIM, aligned, toy_utterances
+from helpers.toy_whole import assert_same
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.objectives.utterance_objective import GroupUtterances, opened_utterance_objective
 from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
@@ -46,12 +47,6 @@ from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.system.trained_objective import TrainedObjective, write_objective
 from lhuc_asr.training.criteria.criterion import CriterionKind
 from lhuc_asr.training.criteria.lfmmi.forward_backward import numerator_occupancy
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-
-from test_utterances import assert_same
-from toy_utterances import ALIGNER, CHAIN, DIM, aligned, toy_utterances
 
 SPEECH = toy_utterances(6)
 TRAINED = TrainedObjective.of_alignments(SPEECH.alignments, ALIGNER, CHAIN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from helpers.tiny_lattices import all_paths, lattices
+from helpers.tiny_recogniser import data
 from lhuc_asr.adaptation.keys import AdaptationSettings, search_key, speaker_keys
 from lhuc_asr.adaptation.parameters.estimate_config import PriorShape
 from lhuc_asr.adaptation.passes.pass_store import PassStore
@@ -46,15 +47,9 @@ from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.model_directory import AcousticSystem, load_system
 from lhuc_asr.system.recognise import all_log_likes, decoder_of, recognise_all
 
-sys.path.append(str(Path(__file__).parent))  # another test file is no module of a package
-sys.path.append(str(Path(__file__).parent.parent / "decoding"))
-
-from test_adaptation_real_system import data, directory  # noqa: F401  the model, made once
-from tiny_lattices import all_paths, lattices
-
 
 @pytest.fixture(scope="module")
-def system(directory: Path) -> AcousticSystem:  # noqa: F811
+def system(directory: Path) -> AcousticSystem:
     return load_system(directory)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from helpers.toy_whole import network_of as whole_network_of
+from helpers.toy_whole import sites_of
+from helpers.toy_whole import speaker_of as talker_of
+from helpers.toy_windows import NUM_STATES, NotPlain, Undivided, adapters_of, assert_same, network_of, speaker_of
 from lhuc_asr.adaptation.objectives.minibatches import SpeakerFrames
 from lhuc_asr.adaptation.objectives.utterances import Piece, SpeakerUtterances
 from lhuc_asr.adaptation.targets.doubt import Doubt
@@ -28,13 +29,6 @@ from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.decoding.lattices.posteriors import FramePosteriors
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn
-
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_group_update import NUM_STATES, NotPlain, Undivided, adapters_of, assert_same, network_of, speaker_of
-from test_utterances import network_of as whole_network_of
-from test_utterances import sites_of
-from test_utterances import speaker_of as talker_of
 
 
 def soft(num_frames: int, seed: int = 0, *, weigh: bool = True) -> SoftTargets:

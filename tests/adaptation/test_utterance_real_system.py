@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
+from helpers.tiny_recogniser import DIM, LEXICON, learning_from, num_right, recogniser, sentences, speak
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.passes.known_profiles import KnownProfiles
 from lhuc_asr.adaptation.passes.protocol import ProtocolConfig
@@ -28,10 +28,6 @@ from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.profiles.verification import ProfileVerifier
 from lhuc_asr.system.model_directory import AcousticSystem, load_system
 from lhuc_asr.system.recognise import all_log_likes, decoder_of, recognise_all
-
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from test_adaptation_real_system import DIM, LEXICON, learning_from, num_right, recogniser, sentences, speak
 
 ACCENT = 0.45
 Feats = dict[str, NDArray[np.float32]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from helpers.attentive import Attentive
 from lhuc_asr.adaptation.keys import AdaptationSettings
 from lhuc_asr.adaptation.objectives import utterances as pieces
 from lhuc_asr.adaptation.outcome import Updated
@@ -43,10 +43,6 @@ from lhuc_asr.models.tdnn import Tdnn, TdnnConfig
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.profiles.format import load_profile
 from lhuc_asr.system.sites import proved_sites
-
-sys.path.insert(0, str(Path(__file__).parent))  # another test file is no module of a package
-
-from attentive import Attentive
 
 DIM = 4
 HMM = HmmModel.monophone(("SIL", "SPN", "A"))

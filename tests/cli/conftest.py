@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from helpers.tones import TESTED, TRAINED, WORDS, Adapted, Run, TinyWorld, write_corpus
 from lhuc_asr.cli import adapt, train
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tones import TESTED, TRAINED, WORDS, Adapted, Run, TinyWorld, write_corpus
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tones import Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 
+from helpers.tones import Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 from lhuc_asr.cli import decode, score
 from lhuc_asr.cli.adapt import build_parser, main
 from lhuc_asr.decoding.words.hypothesis import read_hypotheses

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tones import RATE, Adapted, Run, Samples, TinyWorld, add_speaker, speak, times_of
 
+from helpers.tones import RATE, Adapted, Run, Samples, TinyWorld, add_speaker, speak, times_of
 from lhuc_asr.cli import adapt, decode
 from lhuc_asr.data.audio import write_audio
 from lhuc_asr.data.kaldi import read_kaldi_dir

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tones import ONE_CORE, Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 
+from helpers.tones import ONE_CORE, Adapted, Run, TinyWorld, changed_since, flags_of, times_of
 from lhuc_asr.cli import adapt, decode, profiles
 from lhuc_asr.cli.condition import build_parser, main
 from lhuc_asr.data.load import load_manifest

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tones import TESTED, Adapted, Run, TinyWorld, add_speaker, flags_of, write_corpus
 
+from helpers.tones import TESTED, Adapted, Run, TinyWorld, add_speaker, flags_of, write_corpus
 from lhuc_asr.cli.decode import build_parser, main
 from lhuc_asr.decoding.lattices.store import read_lattices
 from lhuc_asr.decoding.words.hypothesis import read_hypotheses

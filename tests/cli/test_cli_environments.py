@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tones import TESTED, Run, TinyWorld, flags_of, times_of, write_corpus
 
+from helpers.tones import TESTED, Run, TinyWorld, flags_of, times_of, write_corpus
 from lhuc_asr.cli import adapt, decode, profiles
 from lhuc_asr.cli.environments import build_parser, main
 from lhuc_asr.config.compose import compose

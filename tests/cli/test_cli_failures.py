@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tones import Adapted, Run, Samples, TinyWorld, add_speaker, speak
 
+from helpers.tones import Adapted, Run, Samples, TinyWorld, add_speaker, speak
 from lhuc_asr.cli import adapt, decode, score, train
 from lhuc_asr.data.kaldi import read_kaldi_dir
 from lhuc_asr.data.lhotse_manifests import write_lhotse

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tones import TESTED, Run, TinyWorld, flags_of
 
+from helpers.tones import TESTED, Run, TinyWorld, flags_of
 from lhuc_asr.cli import adapt, decode, train
 from lhuc_asr.cli.fmllr import build_parser, main
 from lhuc_asr.decoding.words.hypothesis import read_hypotheses

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tones import Adapted, Run, TinyWorld, times_of
 
+from helpers.tones import Adapted, Run, TinyWorld, times_of
 from lhuc_asr.adaptation import speaker_store, updating
 from lhuc_asr.adaptation.passes.pass_store import PassStore
 from lhuc_asr.cli import adapt, decode, train

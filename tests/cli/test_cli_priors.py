@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from tones import TESTED, Adapted, Run, TinyWorld
 
+from helpers.tones import TESTED, Adapted, Run, TinyWorld
 from lhuc_asr.cli.adapt import main as adapt
 from lhuc_asr.cli.profiles import main as profiles
 from lhuc_asr.profiles.format import load_profile, profile_path

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tones import TESTED, Adapted, Run, TinyWorld
 
+from helpers.tones import TESTED, Adapted, Run, TinyWorld
 from lhuc_asr.cli._profile_flags import build_parser
 from lhuc_asr.cli.decode import main as decode
 from lhuc_asr.cli.profiles import main

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tones import Run, changed_since, flags_of, times_of
 
+from helpers.tones import Run, changed_since, flags_of, times_of
 from lhuc_asr.cli.rank import build_parser, evaluate_parser, main, prepare_parser, train_parser
 from lhuc_asr.tensors import load_tensors
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tones import Run, TinyWorld
 
+from helpers.tones import Run, TinyWorld
 from lhuc_asr.cli import adapt, decode, profiles, train
 from lhuc_asr.files import read_json
 from lhuc_asr.profiles.store import ProfileStore

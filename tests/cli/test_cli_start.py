@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tones import Run, TinyWorld
 
+from helpers.tones import Run, TinyWorld
 from lhuc_asr.cli import adapt, decode, train
 from lhuc_asr.hmm.alignment import AlignmentSet
 from lhuc_asr.system.model_directory import load_system

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tones import Run, TinyWorld
 
+from helpers.tones import Run, TinyWorld
 from lhuc_asr.cli import adapt, decode, train
 from lhuc_asr.data.audio import write_audio
 from lhuc_asr.data.load import load_manifest

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tones import Run, TinyWorld, changed_since, flags_of, times_of
 
+from helpers.tones import Run, TinyWorld, changed_since, flags_of, times_of
 from lhuc_asr.cli.train import build_parser, main
 from lhuc_asr.system.model_directory import load_system
 from lhuc_asr.training.checkpoint import CheckpointStore

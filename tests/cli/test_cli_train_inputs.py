@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tones import SETTINGS, WORDS, Run, write_corpus
 
+from helpers.tones import SETTINGS, WORDS, Run, write_corpus
 from lhuc_asr.cli.train import main
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tones import TinyWorld
 
+from helpers.tones import TinyWorld
 from lhuc_asr.files import read_json
 from lhuc_asr.system.model_directory import load_system
 

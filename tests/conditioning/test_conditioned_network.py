@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from helpers.toy_voices import DIM, FEATURES, toy_feats, toy_speech
 from lhuc_asr.conditioning.attributes import Attribute, Attributes
 from lhuc_asr.conditioning.conditioner import (
     PAGE,
@@ -47,9 +47,6 @@ from lhuc_asr.system.training_speech import TrainingSpeech
 from lhuc_asr.training.loop import TrainingConfig, train
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.schedule.newbob import NewbobConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_voices import DIM, FEATURES, toy_feats, toy_speech
 
 STATES, K = 3, 4
 DNN = DnnConfig(num_layers=2, hidden_dim=6, context=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.toy_voices import FEATURES, toy_feats, toy_speech
 from lhuc_asr.conditioning.attributes import Attribute, Attributes, AttributesConfig, learn_attributes
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
 from lhuc_asr.conditioning.hearing import causal_z
@@ -24,9 +24,6 @@ from lhuc_asr.conditioning.vector_file import VectorFile, read_vectors
 from lhuc_asr.conditioning.voices import TrainingVoices
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.tensors import save_tensors
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_voices import FEATURES, toy_feats, toy_speech
 
 ANNA, BEN, EVE = Who("anna-1", "anna"), Who("ben-1", "ben"), Who("eve-1", "eve")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.toy_voices import DIM, FEATURES, toy_speech
 from lhuc_asr.adaptation.parameters.spaces import Subspace
 from lhuc_asr.conditioning.conditioner import Conditioner
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
@@ -31,9 +31,6 @@ from lhuc_asr.profiles.profile import Profile
 from lhuc_asr.profiles.store import ProfileStore
 from lhuc_asr.system.sites import proved_sites
 from lhuc_asr.system.training_speech import TrainingSpeech
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_voices import DIM, FEATURES, toy_speech
 
 K, SPEAKERS = 3, 10
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.toy_voices import DIM, FEATURES, toy_feats, toy_speech
 from lhuc_asr.conditioning.embedding import LevelledFeatures, VoiceEmbedding
 from lhuc_asr.conditioning.embedding_training import EmbeddingTraining
 from lhuc_asr.conditioning.speaker_network import EmbeddingConfig, SpeakerNetwork
@@ -22,9 +22,6 @@ from lhuc_asr.system.training_speech import TrainingSpeech
 from lhuc_asr.training.loop import TrainingConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.schedule.newbob import NewbobConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_voices import DIM, FEATURES, toy_feats, toy_speech
 
 SMALL = EmbeddingConfig(
     hidden_dim=12,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from helpers.toy_voices import DIM, FEATURES, toy_feats, toy_speech
 from lhuc_asr.conditioning.description import VoiceDescriber, learn_describer
 from lhuc_asr.conditioning.hearing import RunningDescription, causal_z
 from lhuc_asr.conditioning.projection import Projection, ProjectionConfig, ProjectionKind
@@ -20,9 +20,6 @@ from lhuc_asr.conditioning.warping import WarpedFeatures
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.features.cmvn import CmvnMode, CmvnStats
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_voices import DIM, FEATURES, toy_feats, toy_speech
 
 ALL = StatisticsConfig(quantiles=[0.1, 0.5])
 

@@ -14,8 +14,6 @@ from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 
-sys.path.insert(0, str(Path(__file__).parent))  # for ``from tiny_lattices import ...``
-
 LEXICON = Lexicon({"AB": (("A", "B"),), "A": (("A",), ("A", "A")), "BB": (("B", "B"),)})
 HMM = HmmModel.monophone(LEXICON.phones)
 

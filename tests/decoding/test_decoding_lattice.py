@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_lattices import all_paths, lattice_of, lattices
 
+from helpers.tiny_lattices import all_paths, lattice_of, lattices
 from lhuc_asr.decoding.lattices.hypothesis import hypothesis_of
 from lhuc_asr.decoding.lattices.lattice import in_topological_order
 from lhuc_asr.decoding.lattices.paths import best_path

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
-from tiny_lattices import all_paths, chances, lattice_of, lattices
 
+from helpers.tiny_lattices import all_paths, chances, lattice_of, lattices
 from lhuc_asr.decoding.lattices.mbr import confusion_network, least_risk, mbr, mbr_of_nbest
 from lhuc_asr.decoding.lattices.nbest import Sentence, nbest, sentence_posteriors
 from lhuc_asr.decoding.lattices.posteriors import arc_posteriors, frame_posteriors

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_lattices import all_paths, chances, lattices
 
+from helpers.tiny_lattices import all_paths, chances, lattices
 from lhuc_asr.decoding.confidence import ConfidenceEstimator
 from lhuc_asr.decoding.lattices.hypothesis import hypothesis_of
 from lhuc_asr.decoding.lattices.reading import (

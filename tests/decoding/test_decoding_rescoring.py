@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from tiny_lattices import all_paths, lattices
 
+from helpers.tiny_lattices import all_paths, lattices
 from lhuc_asr.decoding.lattices.nbest import nbest
 from lhuc_asr.decoding.lattices.rescoring import LanguageModelChange, rescored
 from lhuc_asr.errors import DataError
@@ -84,7 +84,7 @@ def test_an_unfinished_lattice_pays_no_end(lattice):
 
 
 def test_a_model_without_a_word_is_refused_unless_it_knows_the_unknown_word():
-    from tiny_lattices import lattice_of
+    from helpers.tiny_lattices import lattice_of
 
     lattice = lattice_of([(0, 1, 1, 3, 0.0, 0.0)], {1: 0.0})
     smaller = ArpaModel(1, {gram: value for gram, value in UNIGRAMS.items() if gram != ("C",)}, {})

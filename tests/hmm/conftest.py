@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,6 @@ from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.tree import DecisionTree, Leaf, Node, Side, Split
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.toy_utterances import ALIGNER, PHONES, aligned, toy_utterances
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.hmm.chain import LOOP_PROBABILITY, ChainConfig, chain_alignment, chain_hmm
 from lhuc_asr.hmm.model import HmmModel
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from toy_utterances import ALIGNER, PHONES, aligned, toy_utterances
 
 spoken = st.lists(st.tuples(st.integers(1, len(PHONES)), st.integers(3, 9)), min_size=1, max_size=12)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixtures import by_scipy, random_gmm
 from scipy.optimize import minimize
 
+from helpers.mixtures import by_scipy, random_gmm
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.fmllr import SpeakerTransform
 from lhuc_asr.hmm.fmllr_estimation import FmllrConfig, FmllrStatistics, estimate, estimate_on_frames

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mixtures import by_scipy, random_gmm
 from scipy.stats import multivariate_normal
 
+from helpers.mixtures import by_scipy, random_gmm
 from lhuc_asr.errors import ModelError
 from lhuc_asr.hmm.gmm import Gmm, single_gaussians
 from lhuc_asr.hmm.gmm_estimation import GmmStatistics, split, update

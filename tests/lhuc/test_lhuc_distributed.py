@@ -4,10 +4,10 @@ import multiprocessing
 
 import pytest
 import torch
-from speech_nets import CASES
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from helpers.speech_nets import CASES
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.bank import SpeakerBank
 from lhuc_asr.lhuc.finding import find_sites

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from speech_nets import CASES
 from torch import nn
 
+from helpers.speech_nets import CASES
 from lhuc_asr.errors import SiteError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.amplitude import Amplitude, amplitude

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from network_promises import (
+from helpers.network_promises import (
     DIM,
     assert_chunks_equal_the_whole,
     assert_no_frames_give_no_frames,
@@ -24,7 +19,6 @@ from network_promises import (
     assert_sites_act,
     speech,
 )
-
 from lhuc_asr.dependencies import import_torchaudio
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.models.conformer import Conformer, sinusoids

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from network_promises import (
+from helpers.network_promises import (
     DIM,
     assert_no_frames_give_no_frames,
     assert_padding_does_not_matter,
     assert_padding_does_not_matter_in_training,
     speech,
 )
-
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.lhuc.finding import choose_sites

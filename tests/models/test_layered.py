@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from network_promises import (
+from helpers.network_promises import (
     DIM,
     assert_can_be_divided_at,
     assert_chunks_equal_the_whole,
@@ -25,7 +21,6 @@ from network_promises import (
     assert_windows_equal_whole_utterances,
     speech,
 )
-
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.dnn import Activation
 from lhuc_asr.models.kinds import NETWORKS, NetworkKind

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from network_promises import (
+from helpers.network_promises import (
     DIM,
     assert_can_be_divided_at,
     assert_chunks_equal_the_whole,
@@ -27,7 +22,6 @@ from network_promises import (
     assert_windows_equal_whole_utterances,
     speech,
 )
-
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.lhuc.example import Example
 from lhuc_asr.lhuc.finding import choose_sites

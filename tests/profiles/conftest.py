@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from stored import KINDS, new_store
+from helpers.stored import KINDS, new_store
 
 
 @pytest.fixture(params=KINDS)

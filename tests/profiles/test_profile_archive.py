@@ -5,8 +5,8 @@ import zipfile
 from dataclasses import replace
 
 import pytest
-from stored import FINGERPRINT, KINDS, bytes_of, new_store, profile, value_of
 
+from helpers.stored import FINGERPRINT, KINDS, bytes_of, new_store, profile, value_of
 from lhuc_asr.errors import ProfileError, SpeakerError
 from lhuc_asr.profiles.archive import check_archive, export_archive, import_archive
 from lhuc_asr.profiles.store import ProfileStore

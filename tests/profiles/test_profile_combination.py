@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from stored import profile
 
+from helpers.stored import profile
 from lhuc_asr.errors import ConfigError, ProfileError
 from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.profiles.combination import Domain, average, interpolate, product

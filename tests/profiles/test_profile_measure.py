@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from stored import KINDS
 
+from helpers.stored import KINDS
 from lhuc_asr.profiles.measure import measure_store
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored import FINGERPRINT, KINDS, bytes_of, new_store, profile, value_of
 
+from helpers.stored import FINGERPRINT, KINDS, bytes_of, new_store, profile, value_of
 from lhuc_asr.adaptation.passes.known_profiles import KnownProfiles
 from lhuc_asr.errors import ProfileError, SpeakerError
 from lhuc_asr.profiles import store as module

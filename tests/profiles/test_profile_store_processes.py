@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from stored import KINDS, new_store, profile, value_of
 
+from helpers.stored import KINDS, new_store, profile, value_of
 from lhuc_asr.profiles.store import ProfileStore
 
 NUM_PROCESSES = 8

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from stored import FINGERPRINT, profile
 from torch import nn
 
+from helpers.stored import FINGERPRINT, profile
 from lhuc_asr.errors import ProfileError, SiteError
 from lhuc_asr.profiles import verification
 from lhuc_asr.profiles.verification import ProfileVerifier

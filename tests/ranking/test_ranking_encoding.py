@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tiny_logs import tiny_log
 
+from helpers.tiny_logs import tiny_log
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.ranking.encoding import Encoder
 from lhuc_asr.ranking.schema import ClickLog

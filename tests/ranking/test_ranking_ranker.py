@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from published_equations import pepnet
-from tiny_logs import tiny_log
 
+from helpers.published_equations import pepnet
+from helpers.tiny_logs import tiny_log
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.gate import GateConfig
 from lhuc_asr.ranking.encoding import Encoder

@@ -19,8 +19,6 @@ from lhuc_asr.ranking.evaluation import share_of_rows
 from lhuc_asr.tensors import load_tensors
 from lhuc_asr.training.processes.shares import Share
 
-PROGRAM = Path(__file__).parent / "ranking_processes.py"
-
 
 def free_port() -> int:
     with socket.socket() as found:
@@ -34,7 +32,7 @@ def results(directory: Path, processes: int) -> list[dict[str, torch.Tensor]]:
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     running = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(directory)],
+            [sys.executable, "-m", "helpers.ranking_processes", str(directory)],
             env={**os.environ, **common, "RANK": str(number), "LOCAL_RANK": str(number)},
             stderr=subprocess.PIPE,
             text=True,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tiny_logs import tiny_log
 
+from helpers.tiny_logs import tiny_log
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.ranking.encoding import Encoder
 from lhuc_asr.ranking.evaluation import evaluate, evaluate_domains, probabilities

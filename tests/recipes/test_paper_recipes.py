@@ -11,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from miniatures import LEXICON, make_ami, make_aurora4, make_speechocean762, make_swbd, make_tedlium
-
+from helpers.miniatures import LEXICON, make_ami, make_aurora4, make_speechocean762, make_swbd, make_tedlium
 from lhuc_asr.cli import prepare
 from lhuc_asr.data.load import load_manifest
 from lhuc_asr.files import read_json

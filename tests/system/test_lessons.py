@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
-from lhuc_asr.data.manifest import Manifest
+from helpers.toy_lessons import SPEECH, lessons
+from helpers.toy_utterances import ALIGNER, CHAIN, DIM
 from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.models.kinds import build_network
 from lhuc_asr.models.network import AcousticNetwork, NetworkConfig
 from lhuc_asr.models.tdnn import TdnnConfig
-from lhuc_asr.system.lessons import Lessons, make_task, tied_states
-from lhuc_asr.system.training_speech import TrainingSpeech
+from lhuc_asr.system.lessons import make_task, tied_states
 from lhuc_asr.training.criteria.criterion import CriterionConfig, CriterionKind, StateCrossEntropy
 from lhuc_asr.training.criteria.mmi_criterion import Mmi
 from lhuc_asr.training.examples.sequence_batches import SequenceConfig
@@ -24,31 +20,7 @@ from lhuc_asr.training.loop import TrainingConfig
 from lhuc_asr.training.tasks.frame_task import FrameTask
 from lhuc_asr.training.utterance_task import UtteranceTask
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from toy_utterances import ALIGNER, CHAIN, DIM, ToyUtterances, toy_utterances
-
-SPEECH = toy_utterances(8, num_phones=(3, 9))
 LFMMI = CriterionConfig(kind=CriterionKind.lfmmi)
-
-
-def lessons(hmm: HmmModel = ALIGNER, speech: ToyUtterances = SPEECH) -> Lessons:
-    """The last two utterances are held out."""
-    everything: Any = TrainingSpeech(
-        manifest=Manifest(()),
-        feats=speech.feats,  # type: ignore[arg-type]
-        source={name: name for name in speech.names},
-        speed=dict.fromkeys(speech.names, 1.0),
-        num_frames={name: len(matrix) for name, matrix in speech.feats.items()},
-        key="",
-    )
-    return Lessons(
-        speech=everything,
-        alignments=speech.alignments,
-        aligner=ALIGNER,
-        hmm=hmm,
-        training=speech.names[:-2],
-        validation=speech.names[-2:],
-    )
 
 
 def network(hmm: HmmModel = ALIGNER, config: NetworkConfig | None = None) -> AcousticNetwork:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers.toy_lessons import SPEECH, lessons
+from helpers.toy_utterances import CHAIN, DIM
 from lhuc_asr.errors import ConfigError, SiteError
 from lhuc_asr.lhuc.amplitude import Amplitude
 from lhuc_asr.lhuc.sat import SatConfig
@@ -27,9 +28,6 @@ from lhuc_asr.training.loop import TrainingConfig, train
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.processes.shares import Share
 from lhuc_asr.training.schedule.newbob import NewbobConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_lessons import CHAIN, DIM, SPEECH, lessons
 
 SMALL: dict[str, dict[str, object]] = {
     "dnn": {"num_layers": 2, "batch_norm": True},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.toy_lessons import lessons
+from helpers.toy_utterances import ALIGNER, CHAIN, toy_utterances
 from lhuc_asr.errors import ModelError
 from lhuc_asr.hmm.alignment import AlignmentSet
 from lhuc_asr.system.lessons import mmi, tied_states
 from lhuc_asr.system.trained_objective import TrainedObjective, objective_path, read_objective, write_objective
 from lhuc_asr.training.criteria.criterion import CriterionConfig, CriterionKind
 from lhuc_asr.training.criteria.lfmmi.objective import LfMmiConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from test_lessons import lessons
-from toy_utterances import ALIGNER, CHAIN, toy_utterances
 
 SPEECH = toy_utterances(6, num_phones=(3, 9))
 OBJECTIVE = TrainedObjective.of_alignments(SPEECH.alignments, ALIGNER, CHAIN, lfmmi=LfMmiConfig(leak=0.2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.interruption import Interrupted, Interruption, jitter, same_bits
+from helpers.toy_speech import toy_config, toy_network, toy_train
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.files import read_json
 from lhuc_asr.models.kinds import NETWORKS, NetworkKind, build_network
@@ -17,10 +18,6 @@ from lhuc_asr.models.tdnnf import SharedDropout
 from lhuc_asr.training.loop import TrainingConfig
 from lhuc_asr.training.schedule.annealing import DropoutAnnealing
 from lhuc_asr.training.schedule.newbob import NewbobConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from interruption import Interrupted, Interruption, jitter, same_bits
-from toy_speech import toy_config, toy_network, toy_train
 
 EPOCHS = NewbobConfig(initial_lr=0.3, max_epochs=6, min_epochs=6)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.interruption import Interrupted, Interruption
+from helpers.toy_speech import toy_config, toy_data, toy_network, toy_train
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.models.weights import load_weights
 from lhuc_asr.tensors import load_tensors
@@ -20,10 +21,6 @@ from lhuc_asr.training.loop import TrainingConfig
 from lhuc_asr.training.schedule.averaging import best_epochs, mean_weights
 from lhuc_asr.training.schedule.newbob import Measure, NewbobConfig
 from lhuc_asr.training.tasks.evaluation import score_frames
-
-sys.path.insert(0, str(Path(__file__).parent))
-from interruption import Interrupted, Interruption
-from toy_speech import toy_config, toy_data, toy_network, toy_train
 
 
 def averaging(num_averaged: int = 3, *, lr: float = 0.3, measure: Measure = Measure.loss) -> TrainingConfig:

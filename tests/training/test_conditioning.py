@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from helpers.interruption import Interrupted, Interruption, jitter, same_bits
+from helpers.toy_speech import toy_config, toy_data, toy_network, toy_train
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.lhuc.finding import choose_sites
 from lhuc_asr.lhuc.row_updates import RowUpdateKind
@@ -22,10 +23,6 @@ from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.tasks.conditioned_task import ConditionedTask
 from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from interruption import Interrupted, Interruption, jitter, same_bits
-from toy_speech import toy_config, toy_data, toy_network, toy_train
 
 SPEAKERS = {"u0": "anna", "u1": "anna", "u2": "ben", "u3": "cleo"}
 

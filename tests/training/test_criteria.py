@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from helpers.toy_utterances import ALIGNER, CHAIN, ToyUtterances, toy_mmi, toy_tdnnf, toy_utterances
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError
 from lhuc_asr.training.criteria.criterion import CriterionConfig, StateCrossEntropy
 from lhuc_asr.training.criteria.ctc_criterion import Ctc
@@ -25,9 +24,6 @@ from lhuc_asr.training.criteria.lfmmi.phone_lm import PhoneLm
 from lhuc_asr.training.criteria.mmi_criterion import without_context
 from lhuc_asr.training.examples.sequence_batches import SequenceBatch, SequenceBatches, SequenceConfig
 from lhuc_asr.training.examples.sequence_data import SequenceData, cut
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_utterances import ALIGNER, CHAIN, ToyUtterances, toy_mmi, toy_tdnnf, toy_utterances
 
 NUM_OUTPUTS = CHAIN.num_pdfs
 

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.toy_processes import SCENARIOS
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.files import read_json
 from lhuc_asr.tensors import load_tensors
@@ -31,9 +32,6 @@ from lhuc_asr.training.processes.distributed import (
 )
 from lhuc_asr.training.processes.shares import ALL, Share
 
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_processes import SCENARIOS
-
 CURVES = ["dnn", "accumulated", "noisy", "tdnn", "normalised"]
 
 
@@ -45,7 +43,7 @@ def free_port() -> int:
 
 def started(directory: Path, *scenarios: str, processes: int = 2) -> list[subprocess.Popen[str]]:
     """The program in several processes, as torchrun starts them."""
-    program = [sys.executable, str(Path(__file__).parent / "toy_processes.py"), str(directory), *scenarios]
+    program = [sys.executable, "-m", "helpers.toy_processes", str(directory), *scenarios]
     common = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     return [

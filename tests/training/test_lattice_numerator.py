@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 
+from helpers.tiny_state_lattices import NUM_STATES, lattice_of, paths, state_lattices
 from lhuc_asr.training.criteria.lfmmi.forward_backward import Engine, log_likelihood, numerator_occupancy
 from lhuc_asr.training.criteria.lfmmi.lattice_numerator import numerator_of_lattice
 from lhuc_asr.training.criteria.smbr.state_lattice import StateLattice
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_state_lattices import NUM_STATES, lattice_of, paths, state_lattices
 
 
 def outputs_of(num_frames: int) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.toy_speech import NUM_STATES, jitter, toy_config, toy_data, toy_network, toy_train
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.training.examples.frame_data import FrameBatch
@@ -21,11 +22,6 @@ from lhuc_asr.training.processes.shares import ALL, Share
 from lhuc_asr.training.schedule.newbob import Measure, NewbobConfig
 from lhuc_asr.training.tasks.evaluation import score_frames
 from lhuc_asr.training.tasks.frame_task import FrameTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-import itertools
-
-from toy_speech import NUM_STATES, jitter, toy_config, toy_data, toy_network, toy_train
 
 
 @pytest.mark.parametrize("kind", list(OptimiserKind))

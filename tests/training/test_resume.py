@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.interruption import Interrupted, Interruption, jitter, same_bits
+from helpers.toy_speech import toy_config, toy_data, toy_network, toy_train
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import read_json, write_json
 from lhuc_asr.tensors import load_tensors
@@ -21,10 +23,6 @@ from lhuc_asr.training.loop import train
 from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.tasks.frame_task import FrameTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from interruption import Interrupted, Interruption, jitter, same_bits
-from toy_speech import toy_config, toy_data, toy_network, toy_train
 
 
 @pytest.mark.parametrize("kind", list(OptimiserKind))
@@ -89,7 +87,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_killed_process_is_resumed_with_the_same_bits(tmp_path: Path) -> None:
-    program = [sys.executable, str(Path(__file__).parent / "toy_speech.py")]
+    program = [sys.executable, "-m", "helpers.toy_speech"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen([*program, str(tmp_path / "killed")], env=environment)
     index = tmp_path / "killed" / "run" / "checkpoint.json"

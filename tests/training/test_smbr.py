@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.tiny_state_lattices import NUM_STATES, lattice_of, paths, state_lattices
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError, ModelError
 from lhuc_asr.training.criteria.smbr.expected_accuracy import arc_accuracy
 from lhuc_asr.training.criteria.smbr.objective import Silence, Smbr, SmbrConfig, SmbrTarget
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_state_lattices import NUM_STATES, lattice_of, paths, state_lattices
 
 LOG_PRIOR = torch.tensor([-0.5, -1.0, -1.5, -2.0], dtype=torch.float64)
 TWO_FRAMES = [(0, 1, 0, 0.0), (0, 1, 1, 0.5), (1, 2, 1, 0.0), (1, 2, 3, -0.25)]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from helpers.tiny_state_lattices import NUM_STATES, lattice_of
+from helpers.toy_utterances import toy_tdnnf
 from lhuc_asr.errors import AlignmentError, DataError
 from lhuc_asr.training.criteria.smbr.objective import Smbr, SmbrConfig, SmbrTarget
 from lhuc_asr.training.criteria.smbr_criterion import SmbrCriterion
 from lhuc_asr.training.examples.sequence_batches import SequenceBatches, SequenceConfig
 from lhuc_asr.training.examples.sequence_data import SequenceData
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_state_lattices import NUM_STATES, lattice_of
-from toy_utterances import toy_tdnnf
 
 FEAT_DIM = toy_tdnnf(NUM_STATES).feat_dim
 

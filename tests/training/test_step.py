@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from helpers.toy_speech import toy_config, toy_data, toy_network, toy_train
 from lhuc_asr.errors import DataError
 from lhuc_asr.models.dnn import Dnn
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.training.optimiser import OptimiserConfig, build_optimiser, set_lr
 from lhuc_asr.training.step import Stepper, Tally
 from lhuc_asr.training.tasks.frame_task import FrameTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_speech import toy_config, toy_data, toy_network, toy_train
 
 
 def stepped(network: Dnn, sizes: list[int], *, max_gradient_norm: float = 0.0) -> Tally:

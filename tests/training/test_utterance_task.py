@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.interruption import Interrupted, Interruption, jitter, same_bits
+from helpers.toy_utterances import ALIGNER, CHAIN, ToyUtterances, toy_mmi, toy_tdnnf, toy_utterances
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError
 from lhuc_asr.models.tdnnf import TdnnF
 from lhuc_asr.training.criteria.criterion import Criterion, StateCrossEntropy
@@ -22,10 +23,6 @@ from lhuc_asr.training.optimiser import OptimiserConfig, OptimiserKind
 from lhuc_asr.training.precision import Precision
 from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.utterance_task import UtteranceTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from interruption import Interrupted, Interruption, jitter, same_bits
-from toy_utterances import ALIGNER, CHAIN, ToyUtterances, toy_mmi, toy_tdnnf, toy_utterances
 
 SMALL = SequenceConfig(max_frames=120, max_utterances=3, bucket_ratio=2.0)
 CONFIG = TrainingConfig(

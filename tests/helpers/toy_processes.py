@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from helpers.interruption import jitter
+from helpers.toy_speech import NUM_STATES, toy_config, toy_network, toy_train
 from lhuc_asr.errors import LhucError
 from lhuc_asr.files import read_json, write_json
 from lhuc_asr.models.network import AcousticNetwork
@@ -28,10 +30,6 @@ from lhuc_asr.training.loop import TrainingReport, train
 from lhuc_asr.training.processes.distributed import is_first, joined, own_share
 from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.utterance_task import UtteranceTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from interruption import jitter
-from toy_speech import NUM_STATES, toy_config, toy_network, toy_train
 
 Trained = tuple[AcousticNetwork, TrainingReport]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "cli"))
-
-from tones import WORDS, speak
+from helpers.tones import WORDS, speak
 
 LEXICON = "".join(f"{word} {phones}\n" for word, phones in WORDS.items())
 

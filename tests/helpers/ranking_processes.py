@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from helpers.tiny_logs import tiny_log
 from lhuc_asr.ranking.encoding import Encoder
 from lhuc_asr.ranking.evaluation import probabilities
 from lhuc_asr.ranking.ranker import Ranker
@@ -18,9 +19,6 @@ from lhuc_asr.ranking.sharding import shard_tables, whole_state
 from lhuc_asr.ranking.training import RankerTrainingConfig, train_ranker
 from lhuc_asr.tensors import save_tensors
 from lhuc_asr.training.processes.distributed import joined
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tiny_logs import tiny_log
 
 
 def main(directory: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from helpers.interruption import jitter
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 from lhuc_asr.tensors import save_tensors
 from lhuc_asr.training.examples.frame_data import FrameData, TrainingData
@@ -20,9 +21,6 @@ from lhuc_asr.training.optimiser import OptimiserConfig
 from lhuc_asr.training.precision import Precision
 from lhuc_asr.training.schedule.newbob import NewbobConfig
 from lhuc_asr.training.tasks.frame_task import Augment, FrameTask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from interruption import jitter
 
 NUM_STATES = 6
 
