@@ -10,32 +10,13 @@ from hypothesis import strategies as st
 
 from helpers.network_promises import (
     DIM,
-    assert_chunks_equal_the_whole,
-    assert_no_frames_give_no_frames,
-    assert_padding_does_not_matter,
-    assert_padding_does_not_matter_in_training,
-    assert_seed_decides,
     assert_signals_and_gradients_pass,
     assert_sites_act,
-    assert_speakers_learn,
-    assert_windows_equal_whole_utterances,
     speech,
 )
+from helpers.time_delay_networks import SHAPES, small_tdnnf
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.models.tdnnf import SemiOrthogonal, SharedDropout, TdnnF, TdnnFConfig
-
-SHAPES = [([1, 0, 2], 1), ([1, 3, 0, 3], 3), ([3, 3], 3), ([1, 2], 3)]
-"""Dilations and sub-sampling."""
-
-
-def small(seed: int = 3, **settings: object) -> TdnnF:
-    shape = {"hidden_dim": 7, "bottleneck_dim": 4, "dilations": [1, 0, 2], **settings}
-    network = TdnnF(TdnnFConfig(**shape), feat_dim=DIM, num_outputs=6, seed=seed)  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(seed)
-    for name, buffer in network.named_buffers():
-        if "running" in name:
-            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
-    return network.eval()
 
 
 def by_hand(network: TdnnF, feats_TF: np.ndarray, t: int) -> np.ndarray:
@@ -74,34 +55,16 @@ def by_hand(network: TdnnF, feats_TF: np.ndarray, t: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("dilations", "subsampling"), SHAPES)
 def test_forward_equals_plain_numpy(dilations: list[int], subsampling: int) -> None:
-    network = small(dilations=dilations, subsampling=subsampling)
+    network = small_tdnnf(dilations=dilations, subsampling=subsampling)
     for num_frames in (1, 5):
         (feats,) = speech(num_frames)
         expected = [by_hand(network, feats.numpy(), t) for t in range(0, num_frames, subsampling)]
         np.testing.assert_allclose(network(feats[None])[0].detach(), np.array(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize(("dilations", "subsampling"), SHAPES)
-def test_padding_and_windows(dilations: list[int], subsampling: int) -> None:
-    network = small(dilations=dilations, subsampling=subsampling)
-    assert_padding_does_not_matter(network, [11, 4, 1])
-    assert_padding_does_not_matter_in_training(small(dilations=dilations, subsampling=subsampling))
-    assert_windows_equal_whole_utterances(network, [11, 4, 1])
-    assert_no_frames_give_no_frames(network)
-
-
-@given(
-    shape=st.sampled_from(SHAPES),
-    chunks=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 0),
-)
-@settings(max_examples=25, deadline=None)
-def test_chunks_equal_the_whole(shape: tuple[list[int], int], chunks: list[int]) -> None:
-    assert_chunks_equal_the_whole(small(dilations=shape[0], subsampling=shape[1]), chunks)
-
-
 @pytest.mark.parametrize("bypass_scale", [0.0, 0.66])
 def test_units_are_sites(bypass_scale: float) -> None:
-    network = small(dilations=[1, 3, 3], subsampling=3, shared_dropout=0.1, bypass_scale=bypass_scale)
+    network = small_tdnnf(dilations=[1, 3, 3], subsampling=3, shared_dropout=0.1, bypass_scale=bypass_scale)
     assert network.adaptation_sites == tuple(f"layers.{index}.activation" for index in range(3))
     assert network.split_points == (), "the bypass needs more than the units"
     assert_sites_act(network, [7, 7, 7])
@@ -165,7 +128,7 @@ def test_a_semi_orthogonal_factor_stays_and_zeros_are_left() -> None:
 
 
 def test_constraining_moves_all_factors_and_nothing_else() -> None:
-    network = small()
+    network = small_tdnnf()
     factors = list(network.factors())
     assert len(factors) == 3, "two layers and the output"
     for factor in factors:
@@ -183,15 +146,6 @@ def test_dropout_is_shared_by_the_frames_of_an_utterance() -> None:
     assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4
     assert abs(float(factors.mean()) - 1) < 0.02
     assert torch.equal(dropout.eval()(ones), ones)
-
-
-def test_speakers_learn_from_windows() -> None:
-    assert_speakers_learn(small(dilations=[1, 3, 3], subsampling=3))
-
-
-def test_seed_decides() -> None:
-    shape = TdnnFConfig(hidden_dim=7, bottleneck_dim=4, dilations=[1, 2])
-    assert_seed_decides(lambda seed: TdnnF(shape, DIM, 6, seed=seed))
 
 
 def test_signals_and_gradients_pass() -> None:
