@@ -7,11 +7,13 @@
 #   bash recipes/speechocean762/environments.sh --out DIR 'environments.noises=[pink]' 'environments.channels=[room]'
 #   bash recipes/speechocean762/environments.sh --out DIR --experiment demo --text DIR/data/lm_text.txt
 #                                                after recipes/demo/run.sh --stage prepare: synthetic voices
+#   bash recipes/fsdd/environments.sh --out DIR  after recipes/fsdd/run.sh --stage prepare: each speaker left out once (--fold)
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
-experiment=speechocean762 text=""
-parse_options "experiment text" "$@"
+experiment=speechocean762 text="" fold=""
+parse_options "experiment text fold" "$@"
 set_up
-exp=$exp/environments
+lexicon=$data/lexicon.txt
+data=$data${fold:+/$fold} exp=$exp${fold:+/$fold}/environments
 
 where=() rest=() # settings of the environments and all others, which the networks need
 for override in "${overrides[@]}"; do
@@ -19,6 +21,10 @@ for override in "${overrides[@]}"; do
 done
 
 heard() { echo "$data/environments/$1"; }
+
+simulate() { # set, preset of environments
+  lhuc-environments --data "$data/$1" --out "$(heard "$1")" experiment="$experiment" environments="$2" "${where[@]}" "${rest[@]}"
+}
 
 learn() { # set, name of the run, table of groups
   lhuc-adapt --model "$exp/si" --data "$(heard "$1")" --all-speakers --groups "$(heard "$1")/$3" --out "$exp/$2/$1" \
@@ -31,14 +37,13 @@ recognise() { # name of the run, store of profiles
 }
 
 if stage 1 environments; then # 10 to 20 dB to train on, 5 to 15 dB to test and to learn environments from
-  lhuc-environments --data "$data/train" --out "$(heard train)" environments=training "${where[@]}" "${rest[@]}"
-  for set in dev test; do
-    lhuc-environments --data "$data/$set" --out "$(heard $set)" environments=test "${where[@]}" "${rest[@]}"
-  done
+  simulate train training
+  simulate dev test
+  simulate test test
 fi
 
 if stage 2 train; then # one network for all environments
-  lhuc-train --data "$(heard train)" --lexicon "$data/lexicon.txt" --dev "$(heard dev)" --out "$exp/si" \
+  lhuc-train --data "$(heard train)" --lexicon "$lexicon" --dev "$(heard dev)" --out "$exp/si" \
     ${text:+--text "$text"} experiment="$experiment" "${rest[@]}"
 fi
 

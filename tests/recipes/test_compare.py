@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from helpers.told_commands import tell_commands
 from lhuc_asr.config.build import adaptation_settings
 from lhuc_asr.config.compose import compose, presets
-
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
-TELL = """#!/usr/bin/env bash
-echo "$(basename "$0") $*" >> "$TOLD"
-"""
 
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the commands write what they are given, in a copy of the recipe that needs no set-up."""
-    for name in ("stages.sh", "speechocean762/compare.sh"):
-        (copy := tmp_path / "recipes" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(RECIPES / name, copy)
-    for name in ("scripts/setup.sh", "venv/bin/lhuc-adapt", "venv/bin/lhuc-score"):
-        (program := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        program.write_text("" if name.endswith(".sh") else TELL)
-        program.chmod(0o755)
-    monkeypatch.setenv("LHUC_ASR_VENV", str(tmp_path / "venv"))
-    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
-    return tmp_path / "told"
+    """Where the commands write what they are given."""
+    return tell_commands(tmp_path, monkeypatch, ["speechocean762/compare.sh"], ["lhuc-adapt", "lhuc-score"])
 
 
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
