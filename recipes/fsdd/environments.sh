@@ -6,8 +6,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 parse_options "" "$@"
 set_up
-names=(SI environment product joint alpha_0.5 alpha_0.7 speaker)
-folders=(decode/si decode/alpha_0 decode/product joint/adapted decode/alpha_0.5 decode/alpha_0.7 decode/alpha_1)
+names=(SI environment product joint alpha_0.5 alpha_0.7 speaker again)
+folders=(decode/si decode/alpha_0 decode/product joint/adapted decode/alpha_0.5 decode/alpha_0.7 decode/alpha_1 again/adapted)
 
 if stage 1 folds; then
   for left_out in "$data"/without-*; do

@@ -67,9 +67,14 @@ if stage 5 factorise; then
   recognise product "$exp/profiles/product"
 fi
 
-if stage 6 score; then # rows of table XIII; columns: clean, noise, channel, both
+if stage 6 again; then # pairs once more, from what is recognised with the scales of their speakers
+  lhuc-adapt --model "$exp/si" --data "$(heard test)" --all-speakers --out "$exp/again" experiment="$experiment" \
+    adapt.supervision=words adapt.words_from="$exp/decode/alpha_1" "${rest[@]}"
+fi
+
+if stage 7 score; then # rows of table XIII; columns: clean, noise, channel, both
   systems=(--hyp SI="$exp/decode/si" --hyp speaker="$exp/decode/alpha_1" --hyp environment="$exp/decode/alpha_0")
   systems+=(--hyp joint="$exp/joint/adapted" --hyp alpha_0.5="$exp/decode/alpha_0.5" --hyp alpha_0.7="$exp/decode/alpha_0.7")
-  lhuc-score --ref "$(heard test)" "${systems[@]}" --hyp product="$exp/decode/product" \
+  lhuc-score --ref "$(heard test)" "${systems[@]}" --hyp product="$exp/decode/product" --hyp again="$exp/again/adapted" \
     --groups "$(heard test)/spk2condition" --out "$exp/score"
 fi

@@ -11,7 +11,7 @@ from helpers.told_commands import tell_commands
 
 SCRIPTS = ["speechocean762/environments.sh", "fsdd/environments.sh"]
 COMMANDS = ["lhuc-environments", "lhuc-train", "lhuc-decode", "lhuc-adapt", "lhuc-profiles", "lhuc-score"]
-SYSTEMS = ("SI", "environment", "product", "joint", "alpha_0.5", "alpha_0.7", "speaker")
+SYSTEMS = ("SI", "environment", "product", "joint", "alpha_0.5", "alpha_0.7", "speaker", "again")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_speakers_who_are_left_out_are_scored_together(told: Path, tmp_path: Pat
 def written_by_the_folds(tmp_path: Path, *names: str) -> None:
     """What the commands would have written, each file with its speaker and its system."""
     folders = ("decode/si", "decode/alpha_0", "decode/product", "joint/adapted")
-    folders += ("decode/alpha_0.5", "decode/alpha_0.7", "decode/alpha_1")
+    folders += ("decode/alpha_0.5", "decode/alpha_0.7", "decode/alpha_1", "again/adapted")
     for name in names:
         heard = tmp_path / "data" / f"without-{name}" / "environments" / "test"
         heard.mkdir(parents=True)

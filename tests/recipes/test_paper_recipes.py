@@ -183,7 +183,7 @@ def test_speakers_and_environments_are_told_apart(tmp_path: Path, lexicon: Path)
     ran("speechocean762", tmp_path, lexicon, *few, script="environments.sh")
     exp = tmp_path / "recipes" / "speechocean762" / "exp" / "environments"
     systems = read_json(exp / "score" / "results.json")["systems"]
-    assert set(systems) == {"SI", "speaker", "environment", "joint", "alpha_0.5", "alpha_0.7", "product"}
+    assert set(systems) == {"SI", "speaker", "environment", "joint", "alpha_0.5", "alpha_0.7", "product", "again"}
     assert all(set(one["groups"]) == {"clean", "noise", "channel", "both"} for one in systems.values())
 
 
