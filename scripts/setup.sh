@@ -13,13 +13,14 @@ wanted=$(cat "$root/pyproject.toml" "$root/constraints.txt" <(echo "$root") | ck
 
 say() { echo "setup: $*" >&2; }
 
-installed_extras() { # of an environment that is up to date, else nothing
-  [[ -f $stamp && $(head -n 1 "$stamp") == "$wanted" && -x $venv/bin/python ]] && tail -n 1 "$stamp"
+installed_extras() { # also of an environment that is out of date
+  [[ ! -f $stamp ]] || tail -n 1 "$stamp"
 }
 
 is_done() {
   local extras extra
-  extras=" $(installed_extras) " || return 1
+  [[ -f $stamp && $(head -n 1 "$stamp") == "$wanted" && -x $venv/bin/python ]] || return 1
+  extras=" $(installed_extras) "
   for extra in "$@"; do [[ $extras == *" $extra "* ]] || return 1; done
 }
 
@@ -36,10 +37,10 @@ find_python() {
   return 1
 }
 
-install() { # install everything, with the time that has passed on the terminal and pip's words in a file
-  local extras=$1 log=$venv/setup.log pip
+install() { # the package with its extras; the time that has passed goes to the terminal, pip's words to a file
+  local package=$1 log=$venv/setup.log pip
   "$venv/bin/python" -m pip --disable-pip-version-check install --prefer-binary \
-    -c "$root/constraints.txt" -e "$root[$extras]" >"$log" 2>&1 &
+    -c "$root/constraints.txt" -e "$package" >"$log" 2>&1 &
   pip=$!
   trap 'kill "$pip" 2>/dev/null || true; exit 130' INT TERM
   while kill -0 "$pip" 2>/dev/null; do
@@ -64,13 +65,14 @@ if command -v flock >/dev/null; then
   is_done "$@" && exit
 fi
 
-extras=$(printf '%s\n' $(installed_extras || true) "$@" | sort -u | tr '\n' ' ' | sed 's/^ *//; s/ *$//')
+extras=$(printf '%s\n' $(installed_extras) "$@" | sort -u | tr '\n' ' ' | sed 's/^ *//; s/ *$//')
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
   python=$(find_python)
   "$python" -m venv "$venv"
 fi
-say "installing lhuc_asr[${extras// /,}] into $venv (once; 2 to 5 minutes and 5 GB where nothing is there yet)"
-install "${extras// /,}"
+named=${extras:+[${extras// /,}]}
+say "installing lhuc_asr$named into $venv (once; 2 to 5 minutes and 5 GB where nothing is there yet)"
+install "$root$named"
 say "compiling what librosa compiles at its first use"
 "$venv/bin/python" -c 'from lhuc_asr.data.speech_activity import warm_up; warm_up()'
 printf '%s\n' "$wanted" "$extras" >"$stamp"

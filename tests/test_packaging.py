@@ -1,4 +1,4 @@
-"""What is installed: declared dependencies, the lock, the wheel with its presets, and the script that sets all up."""
+"""What is installed: declared dependencies, the lock, and the wheel with its presets."""
 
 from __future__ import annotations
 
@@ -106,59 +106,3 @@ def test_the_wheel_carries_the_presets_and_works_from_any_folder(tmp_path: Path)
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == f"{installed / 'lhuc_asr' / 'configs'} 2048", done.stderr
-
-
-FAKE_PYTHON = """#!/usr/bin/env bash
-# Stands in for an interpreter: makes environments that contain itself, and counts what is installed.
-case "$*" in
-  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-  *" install "*) sleep 0.5; echo "$*" >> "$COUNT" ;;
-esac
-"""
-
-
-@pytest.fixture
-def setup_environment(tmp_path: Path) -> dict[str, str]:
-    python = tmp_path / "python"
-    python.write_text(FAKE_PYTHON)
-    python.chmod(0o755)
-    venv, count = tmp_path / "venv", tmp_path / "count"
-    return {**os.environ, "PYTHON": str(python), "LHUC_ASR_VENV": str(venv), "COUNT": str(count)}
-
-
-def start_setup(environment: dict[str, str], *extras: str) -> subprocess.Popen[str]:
-    command = ["bash", str(ROOT / "scripts" / "setup.sh"), *extras]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def set_up(environment: dict[str, str], *extras: str) -> tuple[int, str]:
-    process = start_setup(environment, *extras)
-    _, err = process.communicate(timeout=60)
-    return process.returncode, err
-
-
-def test_setup_installs_once_and_again_only_for_more_extras(setup_environment: dict[str, str]) -> None:
-    count = Path(setup_environment["COUNT"])
-    code, said = set_up(setup_environment, "demo", "test")
-    assert code == 0
-    assert "installing lhuc_asr[demo,test]" in said
-    assert set_up(setup_environment, "test") == (0, "")
-    assert set_up(setup_environment) == (0, "")
-    assert len(count.read_text().splitlines()) == 1
-    _, said = set_up(setup_environment, "dev")
-    assert "lhuc_asr[demo,dev,test]" in said
-    assert len(count.read_text().splitlines()) == 2
-
-
-def test_two_setups_at_once_install_once(setup_environment: dict[str, str]) -> None:
-    both = [start_setup(setup_environment, "test") for _ in range(2)]
-    errors = [process.communicate(timeout=60)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
-    assert len(Path(setup_environment["COUNT"]).read_text().splitlines()) == 1
-
-
-def test_setup_without_a_suitable_python_says_so(setup_environment: dict[str, str]) -> None:
-    code, said = set_up({**setup_environment, "PYTHON": "no-such-python"}, "test")
-    assert code != 0
-    assert said.count("\n") == 1
-    assert "no Python 3.10 to 3.13" in said
