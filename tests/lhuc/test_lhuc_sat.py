@@ -102,6 +102,22 @@ def test_sums_over_many_examples_are_exact_where_products_are_not() -> None:
     assert found.gradients[0].item() == pytest.approx(999 * found.gradients[1].item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", list(RowUpdateKind))
+def test_of_thousands_of_speakers_a_step_touches_those_of_the_minibatch(kind: RowUpdateKind) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2))
+    speaker_of = {f"u{number}": f"s{number:04}" for number in range(5000)}
+    config = SatConfig(share=0.0, update=kind, lr_factor=10.0)
+    table = ScaleTable(find_sites(net, "1"), len(speaker_of))
+    training = SpeakerAdaptiveTraining(table, SpeakerRouting(speaker_of, config), config)
+    rows = training.rows(["u4999", "u7", "u4999"], torch.Generator())
+    with training.attached(net), training.given(rows):
+        net(torch.randn(3, 3)).square().sum().backward()
+        assert sum(r_UD.numel() for _, r_UD in table._touched) == 2 * 4, "copies of two rows, not of the table"
+    training.step(0.1)
+    assert table.r.shape == (5001, 4)
+    assert table.r.any(dim=1).nonzero().flatten().tolist() == [8, 5000]
+
+
 def test_evaluation_leaves_no_gradients() -> None:
     net, table, examples = net_and_table("frames")
     with table.attached(net), torch.no_grad(), table.given(torch.arange(6).clamp(max=5)):

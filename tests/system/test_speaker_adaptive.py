@@ -13,7 +13,7 @@ from helpers.toy_lessons import SPEECH, lessons
 from helpers.toy_utterances import CHAIN, DIM
 from lhuc_asr.errors import ConfigError, SiteError
 from lhuc_asr.lhuc.amplitude import Amplitude
-from lhuc_asr.lhuc.sat import SatConfig
+from lhuc_asr.lhuc.sat import SatConfig, TableDevice
 from lhuc_asr.lhuc.sites import Site
 from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.models.kinds import NETWORKS, build_network
@@ -139,6 +139,17 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lhuc_asr.training.tasks.conditioned_task.own_share", lambda: Share(0, 2))
     with pytest.raises(ConfigError, match="runs in one process, torchrun started 2: start lhuc-train without torchrun"):
         conditioned.check(network)
+
+
+@pytest.mark.parametrize(("table", "device"), [(TableDevice.auto, "meta"), (TableDevice.cpu, "cpu")])
+def test_the_table_may_lie_elsewhere_than_the_network(
+    table: TableDevice, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lhuc_asr.system.speaker_adaptive.own_device", lambda _: torch.device("meta"))
+    network = build_network(small("dnn"), DIM, lessons().hmm.num_pdfs)
+    task = make_task(lessons(), network, CriterionConfig(), CONFIG)
+    _, adaptive = with_scales(task, network, SPEAKER_OF, SatConfig(share=0.5, table=table), CONFIG)
+    assert adaptive.table.r.device.type == device
 
 
 def test_layers_that_there_are_not_are_refused() -> None:
