@@ -2,32 +2,72 @@
 # Isolated digits of six speakers with different accents: one speaker is left out at a time (Free Spoken Digit Dataset).
 #
 #   bash recipes/fsdd/run.sh --corpus DIR
+#   bash recipes/fsdd/run.sh --corpus DIR --out cnn --stop-stage score model=cnn
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 corpus=""
 parse_options "corpus" "$@"
 set_up
+
+each() { # do it for every speaker who is left out: data in $left_out, results in $fold
+  for left_out in "$data"/without-*; do fold=$exp/$(basename "$left_out") && "$@"; done
+}
+
+train() { # name of the network, settings
+  lhuc-train --data "$left_out/train" --lexicon "$data/lexicon.txt" --dev "$left_out/dev" --out "$fold/$1" \
+    experiment=fsdd "${@:2}" "${overrides[@]}"
+}
+
+train_smbr() { # the network of cross-entropy, trained on
+  train smbr criterion=smbr criterion.start="$fold/si" training.newbob.initial_lr=0.05
+}
+
+adapt() { # network, name of the run, settings
+  lhuc-adapt --model "$fold/$1" --data "$left_out/test" --all-speakers --out "$fold/$2" experiment=fsdd \
+    "${@:3}" "${overrides[@]}"
+}
+
+score() { # name of the run, options: all speakers together
+  local name
+  mkdir -p "$exp/$1"
+  for name in text utt2spk; do cat "$data"/without-*/test/$name >"$exp/$name"; done
+  for name in si adapted; do cat "$exp"/without-*/"$1"/$name/text >"$exp/$1/$name"; done
+  lhuc-score --ref "$exp/text" --utt2spk "$exp/utt2spk" --hyp SI="$exp/$1/si" --hyp LHUC="$exp/$1/adapted" \
+    --out "$exp/$1/score" "${@:2}"
+}
 
 if stage 1 prepare; then
   [[ -n $corpus ]] || fail "--corpus DIR says where the Free Spoken Digit Dataset lies (see README.md)"
   lhuc-prepare fsdd --root "$corpus" --out "$data"
 fi
 
-for left_out in "$data"/without-*; do
-  name=$(basename "$left_out")
-  if stage 2 train; then
-    lhuc-train --data "$left_out/train" --lexicon "$data/lexicon.txt" --dev "$left_out/dev" --out "$exp/$name/si" \
-      experiment=fsdd "${overrides[@]}"
-  fi
-  if stage 3 adapt; then
-    lhuc-adapt --model "$exp/$name/si" --data "$left_out/test" --all-speakers --out "$exp/$name/lhuc" \
-      experiment=fsdd "${overrides[@]}"
-  fi
-done
+if stage 2 train; then
+  each train si
+fi
+
+if stage 3 adapt; then
+  each adapt si lhuc
+fi
 
 if stage 4 score; then
-  cat "$data"/without-*/test/text >"$exp/ref"
-  cat "$data"/without-*/test/utt2spk >"$exp/utt2spk"
-  cat "$exp"/without-*/lhuc/si/text >"$exp/si"
-  cat "$exp"/without-*/lhuc/adapted/text >"$exp/adapted"
-  lhuc-score --ref "$exp/ref" --utt2spk "$exp/utt2spk" --hyp SI="$exp/si" --hyp LHUC="$exp/adapted" --out "$exp/score"
+  score lhuc
+fi
+
+if stage 5 amounts; then # seconds of speech that are learnt from, drawn by chance: ids are sorted by digit
+  for seconds in 10 30 60; do
+    each adapt si seconds_$seconds protocol.shuffle=0 protocol.seconds=$seconds
+    score seconds_$seconds
+  done
+fi
+
+if stage 6 enrolment; then # one half is learnt from, by chance, the other is scored
+  each adapt si enrolment protocol.shuffle=0 protocol=enrolment
+  score enrolment --common
+  each adapt si enrolment_oracle protocol.shuffle=0 protocol=enrolment adapt=oracle
+  score enrolment_oracle --common
+fi
+
+if stage 7 smbr; then # a sequence-trained network, adapted by the cross-entropy of frames all the same
+  each train_smbr
+  each adapt smbr smbr_lhuc
+  score smbr_lhuc
 fi
