@@ -1,17 +1,20 @@
-# The paper's rows with fMLLR: networks that learn from features which are transformed for each speaker, LHUC and
-# SAT-LHUC on top. A run.sh reads it after paper.sh, and calls fmllr_stage after run_paper_stages; stages of its own may
-# call adapt_transformed.
+# The paper's rows with fMLLR: networks that learn from features which are transformed for each speaker, LHUC or
+# SAT-LHUC on top. A run.sh reads it after paper.sh, and calls fmllr_stage after run_paper_stages with the names of its
+# networks, fmllr and fmllr_sat; stages of its own may call adapt_transformed.
 # shellcheck shell=bash disable=SC2154
 
 shared_stages+=("$root/recipes/paper_fmllr.sh")
 mfcc=(features.kind=mfcc features.delta_order=2) # what the GMM sees, too
 
-fmllr_stage() {
+fmllr_stage() { # networks
+  local network scales
   if stage 5 fmllr; then # transforms from the words of the network that saw features as they are
-    train fmllr "${mfcc[@]}" fmllr=sat
-    train fmllr_sat "${mfcc[@]}" fmllr=sat "${sat[@]}"
-    adapt_transformed fmllr si
-    adapt_transformed fmllr_sat si
+    for network in "$@"; do
+      scales=()
+      [[ $network != *_sat ]] || scales=("${sat[@]}")
+      train "$network" "${mfcc[@]}" fmllr=sat ${scales[@]+"${scales[@]}"}
+      adapt_transformed "$network" si
+    done
   fi
 }
 

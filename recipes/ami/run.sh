@@ -15,7 +15,7 @@ prepare() {
 }
 
 run_paper_stages
-fmllr_stage
+fmllr_stage fmllr
 
 if stage 6 cnn; then
   train cnn model=cnn

@@ -14,5 +14,5 @@ prepare() {
 }
 
 run_paper_stages
-fmllr_stage
+fmllr_stage fmllr fmllr_sat
 table_stage

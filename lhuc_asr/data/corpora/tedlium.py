@@ -1,7 +1,8 @@
 """TED-LIUM: talks of the TED conference, each by a speaker of its own (OpenSLR 7, 19 and 51; CC BY-NC-ND 3.0).
 
 Releases 1 and 2 hold ``train/``, ``dev/`` and ``test/`` with ``sph/`` and ``stm/``; release 3 holds them below
-``legacy/``, with the dev and test sets of the others. The lexicon is the one that comes with them.
+``legacy/``, with the dev and test sets of the others. The lexicon is the one that comes with them. Test sets of IWSLT
+may stand beside ``test/`` in the same layout.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from lhuc_asr.data.corpora.preparation import (
 from lhuc_asr.data.validation import check
 from lhuc_asr.errors import DataError
 
-SETS = ("train", "dev", "test")
+SETS, FURTHER = ("train", "dev", "test"), ("tst2011", "tst2013")
+"""What every release has, and what users may have put beside it."""
 
 _VARIANT = re.compile(r"\(\d+\)$")
 
 
 def prepare(root: Path | None, out: Path, options: PrepareOptions | None = None) -> Prepared:
-    """Write ``out/{train,dev,test}`` and ``out/lexicon.txt``; the speaker of every utterance is its talk.
+    """Write ``out/{train,dev,test}``, sets of IWSLT that are there, and ``out/lexicon.txt``; speakers are talks.
 
     Raises:
         DataError: the corpus is not there, has no lexicon, or something is wrong in it.
@@ -38,15 +40,18 @@ def prepare(root: Path | None, out: Path, options: PrepareOptions | None = None)
     options = options or PrepareOptions()
     root = need_root(root, out, "tedlium")
     speech = root / "legacy" if (root / "legacy").is_dir() else root
-    need_folders(speech, "TED-LIUM", *(f"{name}/{kind}" for name in SETS for kind in ("sph", "stm")))
-    sets = found_by_lhotse(lambda: prepare_tedlium2(speech, normalize_text="kaldi"), root, "TED-LIUM")
+    names = [*SETS, *(name for name in FURTHER if (speech / name).exists())]
+    need_folders(speech, "TED-LIUM", *(f"{name}/{kind}" for name in names for kind in ("sph", "stm")))
+    sets = found_by_lhotse(
+        lambda: prepare_tedlium2(speech, dataset_parts=names, normalize_text="kaldi"), root, "TED-LIUM"
+    )
     lexicon = list(dict.fromkeys(_plain(_dictionary(root, options.lexicon), options)))
     config = check_config(out, options, lexicon)
     checked = {
         name: check(
             inspected(sets[name], speech, allow_commands=options.allow_commands, clean=options.normalise), config
         )
-        for name in SETS
+        for name in names
     }
     return write_sets(checked, out, options, lexicon=lexicon)
 
