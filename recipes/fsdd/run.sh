@@ -71,3 +71,11 @@ if stage 7 smbr; then # a sequence-trained network, adapted by the cross-entropy
   each adapt smbr smbr_lhuc
   score smbr_lhuc
 fi
+
+if stage 8 settings; then # functions xi(r), epochs, layers, and rounds, one thing changed at a time
+  for setting in lhuc.amplitude={identity,sigmoid2,relu} adapt.num_epochs={1,2,5} lhuc.layers=[{1,2,3,4}] protocol=rounds; do
+    name=${setting//[][]/}
+    each adapt si "$name" "$setting"
+    score "$name"
+  done
+fi

@@ -55,6 +55,15 @@ def test_every_speaker_is_left_out_once_and_all_are_scored_together(told: Path, 
         ("amounts", ["seconds_10", "seconds_30", "seconds_60"]),
         ("enrolment", ["enrolment", "enrolment_oracle"]),
         ("smbr", ["smbr_lhuc"]),
+        (
+            "settings",
+            [
+                *(f"lhuc.amplitude={name}" for name in ("identity", "sigmoid2", "relu")),
+                *(f"adapt.num_epochs={number}" for number in (1, 2, 5)),
+                *(f"lhuc.layers={number}" for number in (1, 2, 3, 4)),
+                "protocol=rounds",
+            ],
+        ),
     ],
 )
 def test_what_is_learnt_from_is_drawn_and_scored_run_by_run(
@@ -70,6 +79,6 @@ def test_what_is_learnt_from_is_drawn_and_scored_run_by_run(
     ]
     adapted = [line for line in lines if line.startswith("lhuc-adapt")]
     assert len(adapted) == len(SPEAKERS) * len(runs)
-    assert all("protocol.shuffle=0" in line for line in adapted) == (stage != "smbr")
+    assert all("protocol.shuffle=0" in line for line in adapted) == (stage in ("amounts", "enrolment"))
     starts = [line.split("criterion.start=")[1].split()[0] for line in lines if line.startswith("lhuc-train")]
     assert starts == ([f"{tmp_path}/exp/without-{speaker}/si" for speaker in SPEAKERS] if stage == "smbr" else [])
