@@ -31,8 +31,8 @@ if stage 6 smbr; then # sequence training; the networks are adapted by the cross
   adapt_transformed smbr_fmllr smbr
 fi
 
-if stage 7 amplitudes; then # beside exp, which is si_lhuc
-  for amplitude in identity sigmoid2 relu; do adapt si "si_$amplitude" lhuc.amplitude=$amplitude; done
+if stage 7 amplitudes; then # beside exp, which is si_lhuc, on the one set that table II has
+  for amplitude in identity sigmoid2 relu; do sets=test adapt si "si_$amplitude" lhuc.amplitude=$amplitude; done
 fi
 
 if stage 8 routing; then # half of the speakers, of the utterances or of the frames through the row of nobody in particular
