@@ -78,4 +78,6 @@ if stage 8 settings; then # functions xi(r), epochs, layers, and rounds, one thi
     each adapt si "$name" "$setting"
     score "$name"
   done
+  each adapt si sigmoid2_3.2 lhuc.amplitude=sigmoid2 adapt.lr=3.2 # its slope at 1 is a half: a scale moves as far as that of exp
+  score sigmoid2_3.2
 fi
