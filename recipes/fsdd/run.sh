@@ -26,6 +26,19 @@ adapt() { # network, name of the run, settings
     "${@:3}" "${overrides[@]}"
 }
 
+mfcc=(features=mfcc features.sampling_rate=8000)
+
+train_fmllr() { # networks on MFCCs as they are, and fitted to each speaker
+  train mfcc "${mfcc[@]}"
+  train fmllr "${mfcc[@]}" fmllr=sat
+}
+
+adapt_fmllr() { # name of the run, settings: transforms from what was recognised on MFCCs as they are, LHUC on top
+  lhuc-fmllr --model "$fold/fmllr" --data "$left_out/test" --text "$fold/mfcc_lhuc/si" --out "$fold/$1/transforms" \
+    experiment=fsdd "${mfcc[@]}" "${@:2}" "${overrides[@]}"
+  adapt fmllr "$1" --transforms "$fold/$1/transforms" "${mfcc[@]}" "${@:2}"
+}
+
 score() { # name of the run, options: all speakers together
   local name
   mkdir -p "$exp/$1"
@@ -80,4 +93,20 @@ if stage 8 settings; then # functions xi(r), epochs, layers, and rounds, one thi
   done
   each adapt si sigmoid2_3.2 lhuc.amplitude=sigmoid2 adapt.lr=3.2 # its slope at 1 is a half: a scale moves as far as that of exp
   score sigmoid2_3.2
+fi
+
+if stage 9 fmllr; then # transformed features and LHUC on top, also from little speech, and where transforms are left out
+  each train_fmllr
+  each adapt mfcc mfcc_lhuc "${mfcc[@]}"
+  score mfcc_lhuc
+  each adapt_fmllr fmllr_lhuc
+  score fmllr_lhuc
+  for seconds in 10 30; do
+    each adapt_fmllr fmllr_$seconds protocol.shuffle=0 protocol.seconds=$seconds fmllr.min_frames=200
+    score fmllr_$seconds
+  done
+  each adapt fmllr mismatch_lhuc --no-transforms "${mfcc[@]}"
+  score mismatch_lhuc
+  lhuc-score --ref "$exp/text" --utt2spk "$exp/utt2spk" --hyp MFCC="$exp/mfcc_lhuc/si" --hyp fMLLR="$exp/fmllr_lhuc/si" \
+    --hyp fMLLR_10="$exp/fmllr_10/si" --hyp fMLLR_30="$exp/fmllr_30/si" --hyp mismatch="$exp/mismatch_lhuc/si" --out "$exp/fmllr_score"
 fi
