@@ -1,1 +1,1 @@
-"""Waveform -> feats (T, F): filterbanks, MFCCs, deltas, normalisation, splicing, and their store on disk."""
+"""Waveform -> feats (T, F): filterbanks, MFCCs, PLPs, deltas, normalisation, splicing, and their store on disk."""

@@ -21,13 +21,16 @@ class FbankConfig(Framing):
         check_framing(self, "features.fbank")
 
 
-def fbank(samples: NDArray[np.float32], sampling_rate: Hertz, config: FbankConfig | None = None) -> NDArray[np.float32]:
+def fbank(
+    samples: NDArray[np.float32], sampling_rate: Hertz, config: FbankConfig | None = None, **warping: float
+) -> NDArray[np.float32]:
     """Log-mel filterbank energies, with Kaldi's numbers (no dither, frames centred: ``snip_edges=false``).
 
     Args:
         samples: (N,) waveform in [-1, 1].
         sampling_rate: of the waveform.
         config: settings; None means the defaults.
+        warping: of the mel filters, as torchaudio names it.
 
     Returns:
         (T, num_mel_bins) natural logarithms; one frame per shift, N / shift rounded.
@@ -42,4 +45,4 @@ def fbank(samples: NDArray[np.float32], sampling_rate: Hertz, config: FbankConfi
         >>> fbank(tone, 16000).shape
         (100, 40)
     """
-    return kaldi_feats("fbank", samples, sampling_rate, config or FbankConfig())
+    return kaldi_feats("fbank", samples, sampling_rate, config or FbankConfig(), **warping)

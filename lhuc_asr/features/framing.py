@@ -1,4 +1,4 @@
-"""What filterbanks and MFCCs share: frames, mel filters, and what is asked of torchaudio for both."""
+"""What filterbanks and cepstra share: frames, mel filters, and what is asked of torchaudio for all."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +34,16 @@ class MfccConfig(Framing):
             )
 
 
-def mfcc(samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig | None = None) -> NDArray[np.float32]:
+def mfcc(
+    samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig | None = None, **warping: float
+) -> NDArray[np.float32]:
     """Cepstral coefficients, with Kaldi's numbers (no dither, frames centred, lifter 22).
 
     Args:
         samples: (N,) waveform in [-1, 1].
         sampling_rate: of the waveform.
         config: settings; None means the defaults.
+        warping: of the mel filters, as torchaudio names it.
 
     Returns:
         (T, num_ceps) coefficients; one frame per shift, N / shift rounded.
@@ -57,9 +59,5 @@ def mfcc(samples: NDArray[np.float32], sampling_rate: Hertz, config: MfccConfig 
         (100, 13)
     """
     config = config or MfccConfig()
-    return kaldi_feats("mfcc", samples, sampling_rate, config, **mfcc_options(config))
-
-
-def mfcc_options(config: MfccConfig) -> dict[str, Any]:
-    """What torchaudio is asked for MFCCs alone, beside frames and filters."""
-    return {"num_ceps": config.num_ceps, "use_energy": config.use_energy, "energy_floor": 0.0}
+    own = {"num_ceps": config.num_ceps, "use_energy": config.use_energy, "energy_floor": 0.0}
+    return kaldi_feats("mfcc", samples, sampling_rate, config, **own, **warping)

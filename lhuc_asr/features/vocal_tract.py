@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.data.audio import Samples
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.features.deltas import add_deltas
-from lhuc_asr.features.framing import Framing, kaldi_feats
-from lhuc_asr.features.mfcc import mfcc_options
-from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind, compute_feats
+from lhuc_asr.features.framing import Framing
+from lhuc_asr.features.pipeline import FeatureConfig, compute_feats
 from lhuc_asr.units import Hertz
 
 _MARGIN_LOW_HZ = 80.0
@@ -50,12 +46,8 @@ def warped_feats(samples: Samples, config: FeatureConfig, warp: float) -> NDArra
         raise ConfigError(f"the warp of a vocal tract must be above 0.5 and below 2, got {warp}")
     if warp == 1:
         return compute_feats(samples, config)
-    more: dict[str, float] = {"vtln_warp": warp, **_inflections(config.framing, config.sampling_rate)}
-    if config.kind is FeatureKind.mfcc:
-        more.update(mfcc_options(config.mfcc))
-    kind: Literal["fbank", "mfcc"] = "fbank" if config.kind is FeatureKind.fbank else "mfcc"
-    feats = kaldi_feats(kind, samples, config.sampling_rate, config.framing, **more)
-    return add_deltas(feats, order=config.delta_order) if config.delta_order else feats
+    inflections = _inflections(config.framing, config.sampling_rate)
+    return compute_feats(samples, config, vtln_warp=warp, **inflections)
 
 
 def require_warp(warp: float, group: str) -> None:

@@ -13,6 +13,7 @@ from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.features.fbank import FbankConfig, fbank
 from lhuc_asr.features.mfcc import MfccConfig, mfcc
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind, compute_feats
+from lhuc_asr.features.plp import PlpConfig
 from lhuc_asr.units import samples_to_frames
 
 
@@ -157,6 +158,10 @@ def test_unusable_audio_is_refused(kind: FeatureKind, samples: NDArray[np.float3
         lambda: FeatureConfig(delta_order=-1),
         lambda: FeatureConfig(sampling_rate=8000, fbank=FbankConfig(high_freq=7000.0)),
         lambda: FeatureConfig(kind=FeatureKind.mfcc, mfcc=MfccConfig(high_freq=-8000.0)),
+        lambda: PlpConfig(lpc_order=11),
+        lambda: PlpConfig(lpc_order=24),
+        lambda: PlpConfig(num_ceps=0),
+        lambda: FeatureConfig(kind=FeatureKind.plp, plp=PlpConfig(high_freq=-8000.0)),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make: object) -> None:
