@@ -82,6 +82,24 @@ def kaldi_feats(
     return np.ascontiguousarray(feats.numpy(), dtype=np.float32)
 
 
+def filter_centres(
+    config: Framing, sampling_rate: Hertz, *, vtln_warp: float = 1.0, vtln_low: float = 100.0, vtln_high: float = -500.0
+) -> NDArray[np.float64]:
+    """(M,) where the mel filters of `kaldi_feats` are highest, in hertz; the warping as torchaudio names it."""
+    _, centres_M1 = import_torchaudio("compliance.kaldi").get_mel_banks(
+        num_bins=config.num_mel_bins,
+        window_length_padded=2,  # of the spectrum that is filtered, which is not asked for
+        sample_freq=float(sampling_rate),
+        low_freq=config.low_freq,
+        high_freq=config.high_freq,
+        vtln_low=vtln_low,
+        vtln_high=vtln_high,
+        vtln_warp_factor=vtln_warp,
+    )
+    centres_M: NDArray[np.float64] = centres_M1.flatten().double().numpy()
+    return centres_M
+
+
 def check_framing(config: Framing, name: str) -> None:
     """Refuse filters, windows and frequencies that cannot work at any sampling rate."""
     require_at_least(4, config, name, "num_mel_bins")

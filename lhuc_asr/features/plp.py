@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.features.framing import Framing, check_framing, kaldi_feats
+from lhuc_asr.features.framing import Framing, check_framing, filter_centres, kaldi_feats
 from lhuc_asr.ranges import require_at_least
 from lhuc_asr.units import Hertz
 
@@ -49,7 +49,7 @@ class PlpConfig(Framing):
 def plp(
     samples: NDArray[np.float32], sampling_rate: Hertz, config: PlpConfig | None = None, **warping: float
 ) -> NDArray[np.float32]:
-    """Cepstra of an all-pole envelope of the loudness spectrum, with Kaldi's numbers (frames centred, lifter 22).
+    """Cepstra of an all-pole envelope of the loudness spectrum, by Kaldi's definition (frames centred, lifter 22).
 
     Args:
         samples: (N,) waveform in [-1, 1].
@@ -74,7 +74,7 @@ def plp(
     asked = {"use_log_fbank": False, "use_energy": True, "energy_floor": 0.0, **warping}
     feats_TM = kaldi_feats("fbank", samples, sampling_rate, config, **asked).astype(np.float64)
     energy_T, power_TM = feats_TM[:, 0], np.maximum(feats_TM[:, 1:], _FLOOR)
-    loudness_TM = (power_TM * _equal_loudness(config, sampling_rate)) ** _LOUDNESS
+    loudness_TM = (power_TM * _equal_loudness(filter_centres(config, sampling_rate, **warping))) ** _LOUDNESS
     residual_T, lpc_TP = _predicted(loudness_TM, config.lpc_order)
     first_T = energy_T if config.use_energy else np.log(np.maximum(residual_T, _FLOOR))
     cepstra_TC = np.column_stack([first_T, _cepstra(lpc_TP)[:, : config.num_ceps - 1]])
@@ -82,11 +82,9 @@ def plp(
     return (cepstra_TC * lifter_C).astype(np.float32)
 
 
-def _equal_loudness(config: PlpConfig, sampling_rate: Hertz) -> NDArray[np.float64]:
-    """(M,) how loud the middle of each filter is to the ear."""
-    low, high = (1127 * np.log1p(freq / 700) for freq in (config.low_freq, config.highest_freq(sampling_rate)))
-    middles = np.linspace(low, high, config.num_mel_bins + 2)[1:-1]  # on the mel scale
-    square = (700 * np.expm1(middles / 1127)) ** 2
+def _equal_loudness(hertz_M: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(M,) how loud each frequency is to the ear."""
+    square = hertz_M**2
     loudness: NDArray[np.float64] = (square / (square + 1.6e5)) ** 2 * (square + 1.44e6) / (square + 9.61e6)
     return loudness
 

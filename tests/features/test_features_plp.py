@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.linalg import solve_toeplitz
 
+from lhuc_asr.features.framing import filter_centres
 from lhuc_asr.features.mfcc import MfccConfig, mfcc
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind, compute_feats
 from lhuc_asr.features.plp import PlpConfig, plp
@@ -105,3 +106,11 @@ def test_other_vocal_tracts_change_plps_a_little() -> None:
     plain, warped = compute_feats(samples, config), warped_feats(samples, config, 1.05)
     assert plain.shape == warped.shape == (50, 39)
     assert 0 < np.abs(plain - warped).mean() < 0.5 * plain.std()
+
+
+def test_filters_of_other_vocal_tracts_are_as_loud_as_the_ear_hears_them_there() -> None:
+    config = PlpConfig()
+    plain, warped = filter_centres(config, 16000), filter_centres(config, 16000, vtln_warp=1.1, vtln_high=7500.0)
+    np.testing.assert_allclose(plain, centres(16000, config), rtol=1e-4)
+    inside = (plain > 200) & (plain < 5000)
+    np.testing.assert_allclose(warped[inside], plain[inside] / 1.1, rtol=1e-3)
