@@ -11,6 +11,7 @@ folders=(decode/si decode/alpha_0 decode/product joint/adapted decode/alpha_0.5 
 
 if stage 1 folds; then
   for left_out in "$data"/without-*; do
+    [[ -d $left_out ]] || fail "there are no folds in $data: run run.sh --stop-stage prepare first, with the same --out"
     bash "$root/recipes/speechocean762/environments.sh" --out "$out" --fold "$(basename "$left_out")" --experiment fsdd "${overrides[@]}"
   done
 fi

@@ -9,7 +9,10 @@ parse_options "corpus" "$@"
 set_up
 
 each() { # do it for every speaker who is left out: data in $left_out, results in $fold
-  for left_out in "$data"/without-*; do fold=$exp/$(basename "$left_out") && "$@"; done
+  for left_out in "$data"/without-*; do
+    [[ -d $left_out ]] || fail "there are no folds in $data: run run.sh --stop-stage prepare first, with the same --out"
+    fold=$exp/$(basename "$left_out") && "$@"
+  done
 }
 
 train() { # name of the network, settings

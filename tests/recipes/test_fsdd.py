@@ -35,6 +35,16 @@ def recognised(tmp_path: Path, run: str) -> None:
             (path / "text").write_text(f"{speaker} {name}\n")
 
 
+@pytest.mark.parametrize("script", ["run.sh", "environments.sh"])
+def test_without_prepared_speech_nothing_starts(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tell_commands(tmp_path, monkeypatch, [f"fsdd/{script}"], ["lhuc-train", "lhuc-environments"])
+    stage = ["--stage", "train"] if script == "run.sh" else []
+    command = ["bash", str(tmp_path / "recipes" / "fsdd" / script), "--out", str(tmp_path), *stage]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2 and "run run.sh --stop-stage prepare first" in done.stderr
+    assert not told.exists()
+
+
 def test_every_speaker_is_left_out_once_and_all_are_scored_together(told: Path, tmp_path: Path) -> None:
     recognised(tmp_path, "lhuc")
     done = run(tmp_path, "--stage", "train", "--stop-stage", "score", "model=cnn")
