@@ -47,6 +47,7 @@ MAY_IMPORT["cli"] = ROOMS
 SUB_ROOMS = {
     "adaptation": ("parameters", "passes", "targets", "objectives", "update"),
     "decoding": ("words", "lattices"),
+    "hmm": ("states", "tying", "graphs", "mixtures"),
     "training": ("schedule", "processes", "examples", "tasks", "criteria"),
 }
 """Room -> its sub-rooms; each imports only those before it, and the files beside them lie on top."""

@@ -14,7 +14,7 @@ from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.errors import AlignmentError
 from lhuc_asr.files import sha256
 from lhuc_asr.hmm.alignment import AlignConfig, AlignmentSet, ForcedAligner
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.hmm.stretching import stretch_all
 from lhuc_asr.progress import track
 from lhuc_asr.system.corpus import corpus_feats, source_key

@@ -17,7 +17,7 @@ from lhuc_asr.ranges import require_at_least, require_finite
 if TYPE_CHECKING:
     from lhuc_asr.decoding.lattices.lattice import Lattice
     from lhuc_asr.decoding.words.hypothesis import Hypothesis
-    from lhuc_asr.hmm.model import HmmModel
+    from lhuc_asr.hmm.states.model import HmmModel
     from lhuc_asr.lang.lexicon import Lexicon
 
 

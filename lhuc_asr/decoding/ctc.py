@@ -16,7 +16,7 @@ from lhuc_asr.lang.pieces import WORD_START
 from lhuc_asr.units import Milliseconds, frames_to_seconds
 
 if TYPE_CHECKING:
-    from lhuc_asr.hmm.model import HmmModel
+    from lhuc_asr.hmm.states.model import HmmModel
 
 
 class GreedyCtcDecoder:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import DataError
-from lhuc_asr.hmm.fst_arrays import FstArrays
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.topology import SILENCE
-from lhuc_asr.hmm.transducers import LexiconFst, grammar_fst, lexicon_fst, with_self_loops
-from lhuc_asr.hmm.transitions import enters
-from lhuc_asr.hmm.tree import DecisionTree, Leaf
+from lhuc_asr.hmm.graphs.fst_arrays import FstArrays
+from lhuc_asr.hmm.graphs.transducers import LexiconFst, grammar_fst, lexicon_fst, with_self_loops
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import SILENCE
+from lhuc_asr.hmm.states.transitions import enters
+from lhuc_asr.hmm.states.tree import DecisionTree, Leaf
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import DecodingError
-from lhuc_asr.hmm.fst_binary import FstHeader
+from lhuc_asr.hmm.graphs.fst_binary import FstHeader
 
 if TYPE_CHECKING:
     import kaldifst

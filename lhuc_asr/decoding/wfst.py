@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import kaldifst
 
     from lhuc_asr.decoding.confidence import ConfidenceEstimator
-    from lhuc_asr.hmm.model import HmmModel
+    from lhuc_asr.hmm.states.model import HmmModel
     from lhuc_asr.lang.lexicon import Lexicon
 
 logger = logging.getLogger(__name__)

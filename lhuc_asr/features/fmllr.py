@@ -1,7 +1,7 @@
 """fMLLR (constrained MLLR): one affine transform of the features for each speaker, stored and applied.
 
 A transform turns a speaker's frames into those of a typical speaker. How it is estimated stands in
-`lhuc_asr.hmm.fmllr_estimation`. Not for features of a network that never saw transformed features in training, and not
+`lhuc_asr.hmm.mixtures.fmllr`. Not for features of a network that never saw transformed features in training, and not
 for a few seconds of speech: with 10 s, word errors rise (Swietojanski, Li & Renals 2016, section VI-C).
 
 TRANSFORMS/transforms.json           speakers in order, frames each came from, who got the identity and why

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import atomic_path, read_json, write_json
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.utterance_graph import UtteranceGraph, compile_utterance
+from lhuc_asr.hmm.graphs.utterance_graph import UtteranceGraph, compile_utterance
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.hmm.viterbi import best_path
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.parallel import map_in_processes

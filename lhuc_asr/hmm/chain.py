@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.conversion import frame_contexts
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.questions import find_questions
-from lhuc_asr.hmm.transitions import enters, loops
-from lhuc_asr.hmm.tree_building import TreeBuilder
-from lhuc_asr.hmm.tree_statistics import TreeStatistics
+from lhuc_asr.hmm.states.conversion import frame_contexts
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.transitions import enters, loops
+from lhuc_asr.hmm.tying.building import TreeBuilder
+from lhuc_asr.hmm.tying.questions import find_questions
+from lhuc_asr.hmm.tying.statistics import TreeStatistics
 from lhuc_asr.ranges import require_at_least
 
 LOOP_PROBABILITY = 0.5

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import AlignmentError
 from lhuc_asr.hmm.alignment import AlignConfig, AlignmentSet
-from lhuc_asr.hmm.conversion import convert_alignment
-from lhuc_asr.hmm.gmm import Gmm, single_gaussians
-from lhuc_asr.hmm.gmm_estimation import MIN_VARIANCE
 from lhuc_asr.hmm.gmm_training import Corpus, GmmTrainer, equal_alignment
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.questions import find_questions
-from lhuc_asr.hmm.topology import SILENCE
-from lhuc_asr.hmm.tree_building import TreeBuilder, leaf_moments
+from lhuc_asr.hmm.mixtures.estimation import MIN_VARIANCE
+from lhuc_asr.hmm.mixtures.gmm import Gmm, single_gaussians
+from lhuc_asr.hmm.states.conversion import convert_alignment
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import SILENCE
+from lhuc_asr.hmm.tying.building import TreeBuilder, leaf_moments
+from lhuc_asr.hmm.tying.questions import find_questions
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.progress import track
 from lhuc_asr.ranges import require_at_least

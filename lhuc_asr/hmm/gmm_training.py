@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from lhuc_asr.features.fmllr import SpeakerTransform
 from lhuc_asr.hmm.alignment import AlignConfig, Aligned, Alignment, AlignmentSet, ForcedAligner
-from lhuc_asr.hmm.gmm import Gmm
-from lhuc_asr.hmm.gmm_estimation import GmmStatistics, split, update
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.tree_statistics import TreeStatistics
-from lhuc_asr.hmm.utterance_graph import UtteranceGraph
+from lhuc_asr.hmm.graphs.utterance_graph import UtteranceGraph
+from lhuc_asr.hmm.mixtures.estimation import GmmStatistics, split, update
+from lhuc_asr.hmm.mixtures.gmm import Gmm
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.tying.statistics import TreeStatistics
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.parallel import map_in_processes
 

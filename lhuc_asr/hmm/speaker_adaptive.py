@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from lhuc_asr.features.fmllr import SpeakerTransform, SpeakerTransforms
 from lhuc_asr.hmm.alignment import AlignConfig, AlignmentSet
 from lhuc_asr.hmm.flat_start import GmmSystem
-from lhuc_asr.hmm.fmllr_estimation import FmllrConfig, estimate_on_frames
-from lhuc_asr.hmm.gmm import Gmm
 from lhuc_asr.hmm.gmm_training import Corpus, GmmTrainer
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig, estimate_on_frames
+from lhuc_asr.hmm.mixtures.gmm import Gmm
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.parallel import map_in_processes
 
 _LOG = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import AlignmentError
 from lhuc_asr.hmm.alignment import Aligned, Alignment, AlignmentSet
-from lhuc_asr.hmm.transitions import enters, loops, transition_states
+from lhuc_asr.hmm.states.transitions import enters, loops, transition_states
 
 
 def stretched(alignment: Alignment, num_frames: int) -> Alignment:

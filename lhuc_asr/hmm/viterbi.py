@@ -9,8 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.transitions import TransitionModel, enters, loops
-from lhuc_asr.hmm.utterance_graph import UtteranceGraph
+from lhuc_asr.hmm.graphs.utterance_graph import UtteranceGraph
+from lhuc_asr.hmm.states.transitions import TransitionModel, enters, loops
 
 
 @dataclass(frozen=True, eq=False)

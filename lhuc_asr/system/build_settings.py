@@ -13,8 +13,8 @@ from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.hmm.chain import ChainConfig
 from lhuc_asr.hmm.flat_start import GmmConfig
-from lhuc_asr.hmm.fmllr_estimation import FmllrConfig
-from lhuc_asr.hmm.graph import GraphConfig
+from lhuc_asr.hmm.graphs.graph import GraphConfig
+from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.sat import SatConfig

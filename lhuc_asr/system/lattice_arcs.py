@@ -6,8 +6,8 @@ import numpy as np
 
 from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.errors import ModelError
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.topology import SILENCE
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import SILENCE
 from lhuc_asr.training.criteria.smbr.state_lattice import StateLattice
 
 

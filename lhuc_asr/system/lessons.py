@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.hmm.alignment import Alignment
 from lhuc_asr.hmm.chain import chain_alignment
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.training_speech import TrainingSpeech
 from lhuc_asr.training.criteria.criterion import Criterion, CriterionConfig, CriterionKind, StateCrossEntropy

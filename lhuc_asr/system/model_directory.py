@@ -27,9 +27,9 @@ from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.files import sha256
-from lhuc_asr.hmm.graph import write_graph
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.graphs.graph import write_graph
 from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel, write_arpa
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.kinds import NETWORKS, NetworkKind, build_network

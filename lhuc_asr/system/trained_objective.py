@@ -24,7 +24,7 @@ from lhuc_asr.decoding.ctc_graph import is_ctc
 from lhuc_asr.errors import ModelError
 from lhuc_asr.files import sha256
 from lhuc_asr.hmm.alignment import Alignment, AlignmentSet
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.system.lessons import tied_states
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.settings import canonical, from_plain, read_sealed, to_plain, write_sealed

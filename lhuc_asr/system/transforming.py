@@ -14,8 +14,8 @@ from lhuc_asr.data.manifest import Manifest
 from lhuc_asr.errors import DataError, ModelError
 from lhuc_asr.features.cmvn import NormalisedFeatures
 from lhuc_asr.features.fmllr import SpeakerTransforms
-from lhuc_asr.hmm.fmllr_estimation import FmllrConfig
 from lhuc_asr.hmm.gmm_training import Corpus
+from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
 from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm, transforms_of_speech
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.system.corpus import corpus_feats, source_key

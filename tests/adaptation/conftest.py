@@ -12,7 +12,7 @@ import torch
 from helpers.tiny_recogniser import LEXICON, recogniser, trained
 from helpers.toy_session import System
 from lhuc_asr.decoding.settings import DecodingConfig
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.dnn import Dnn, DnnConfig
 

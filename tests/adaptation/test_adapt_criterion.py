@@ -20,7 +20,7 @@ from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.adaptation.update.report import UpdateReport
 from lhuc_asr.adaptation.update.sweeps import adapt_group
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lhuc.adapter import LhucAdapter
 from lhuc_asr.models.dnn import Dnn
 from lhuc_asr.system.trained_objective import TrainedObjective, objective_path, write_objective

@@ -19,7 +19,7 @@ from lhuc_asr.adaptation.results import SpeakerResult
 from lhuc_asr.adaptation.session import AdaptationSession
 from lhuc_asr.adaptation.targets.config import Supervision
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.models.blstm import Blstm, BlstmConfig
 from lhuc_asr.models.network import AcousticNetwork

@@ -29,7 +29,7 @@ from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import SiteError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.finding import choose_sites
 from lhuc_asr.lhuc.sites import LhucConfig

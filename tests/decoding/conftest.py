@@ -11,7 +11,7 @@ import pytest
 
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 
 LEXICON = Lexicon({"AB": (("A", "B"),), "A": (("A",), ("A", "A")), "BB": (("B", "B"),)})

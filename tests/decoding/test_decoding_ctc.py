@@ -18,7 +18,7 @@ from lhuc_asr.decoding.lattices.posteriors import arc_posteriors
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import DataError, DecodingError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.kneser_ney import estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon

@@ -10,8 +10,8 @@ import pytest
 from lhuc_asr.decoding.graph import DecodingGraph
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
-from lhuc_asr.hmm.graph import build_graph
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.graphs.graph import build_graph
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.kneser_ney import estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from lhuc_asr.hmm.gmm import Gmm
+from lhuc_asr.hmm.mixtures.gmm import Gmm
 
 
 def random_gmm(generator: np.random.Generator, sizes: list[int], dim: int) -> Gmm:

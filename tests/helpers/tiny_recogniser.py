@@ -12,7 +12,7 @@ from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.features.fbank import FbankConfig
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.features.splicing import SplicedFrames
-from lhuc_asr.hmm.graph import build_graph
+from lhuc_asr.hmm.graphs.graph import build_graph
 from lhuc_asr.lang.kneser_ney import estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.dnn import Dnn, DnnConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 from helpers.toy_utterances import ALIGNER, ToyUtterances, toy_utterances
 from lhuc_asr.data.manifest import Manifest
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.system.lessons import Lessons
 from lhuc_asr.system.training_speech import TrainingSpeech
 

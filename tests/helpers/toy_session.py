@@ -17,7 +17,7 @@ from lhuc_asr.adaptation.update.config import AdaptConfig
 from lhuc_asr.data.manifest import Manifest, Recording, Utterance
 from lhuc_asr.decoding.words.hypothesis import Hypothesis, Word
 from lhuc_asr.errors import DecodingError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lhuc.sites import LhucConfig
 from lhuc_asr.parallel import map_in_processes
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.transitions import enters, loops
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.transitions import enters, loops
 from lhuc_asr.models.tdnnf import TdnnF, TdnnFConfig
 from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
 from lhuc_asr.training.criteria.lfmmi.denominator import denominator_graph, log_starts

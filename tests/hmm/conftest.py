@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.tree import DecisionTree, Leaf, Node, Side, Split
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.tree import DecisionTree, Leaf, Node, Side, Split
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 

@@ -8,7 +8,7 @@ import pytest
 
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.hmm.alignment import AlignConfig, AlignmentSet, ForcedAligner
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.hmm.viterbi import best_path
 from lhuc_asr.lang.lexicon import Lexicon
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from helpers.toy_utterances import ALIGNER, PHONES, aligned, toy_utterances
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.hmm.chain import LOOP_PROBABILITY, ChainConfig, chain_alignment, chain_hmm
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 
 spoken = st.lists(st.tuples(st.integers(1, len(PHONES)), st.integers(3, 9)), min_size=1, max_size=12)
 

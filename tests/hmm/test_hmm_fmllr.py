@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from helpers.mixtures import by_scipy, random_gmm
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.fmllr import SpeakerTransform
-from lhuc_asr.hmm.fmllr_estimation import FmllrConfig, FmllrStatistics, estimate, estimate_on_frames
-from lhuc_asr.hmm.gmm import Gmm
+from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig, FmllrStatistics, estimate, estimate_on_frames
+from lhuc_asr.hmm.mixtures.gmm import Gmm
 
 DIM = 3
 

@@ -8,8 +8,8 @@ from scipy.stats import multivariate_normal
 
 from helpers.mixtures import by_scipy, random_gmm
 from lhuc_asr.errors import ModelError
-from lhuc_asr.hmm.gmm import Gmm, single_gaussians
-from lhuc_asr.hmm.gmm_estimation import GmmStatistics, split, update
+from lhuc_asr.hmm.mixtures.estimation import GmmStatistics, split, update
+from lhuc_asr.hmm.mixtures.gmm import Gmm, single_gaussians
 
 
 def test_log_likelihoods_equal_scipy() -> None:

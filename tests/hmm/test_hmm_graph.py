@@ -9,9 +9,9 @@ import pytest
 
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.hmm.alignment import AlignConfig, ForcedAligner
-from lhuc_asr.hmm.fst_arrays import FstArrays
-from lhuc_asr.hmm.graph import GraphConfig, build_graph, write_graph
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.graphs.fst_arrays import FstArrays
+from lhuc_asr.hmm.graphs.graph import GraphConfig, build_graph, write_graph
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.hmm.viterbi import best_path
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.kneser_ney import estimate_ngram

@@ -12,8 +12,8 @@ import pytest
 from lhuc_asr.features.fmllr import SpeakerTransform
 from lhuc_asr.hmm.alignment import AlignConfig
 from lhuc_asr.hmm.flat_start import GmmConfig, GmmSystem, train_gmm
-from lhuc_asr.hmm.fmllr_estimation import FmllrConfig
 from lhuc_asr.hmm.gmm_training import Corpus
+from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
 from lhuc_asr.hmm.speaker_adaptive import (
     SpeakerAdaptiveGmm,
     train_speaker_adaptive,

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import AlignmentError
 from lhuc_asr.hmm.alignment import AlignmentSet
-from lhuc_asr.hmm.conversion import convert_alignment, frame_contexts
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.conversion import convert_alignment, frame_contexts
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.transitions import transition_states
 from lhuc_asr.hmm.stretching import stretch_all, stretched
-from lhuc_asr.hmm.transitions import transition_states
 from lhuc_asr.training.criteria.lfmmi.numerator import PhoneSegments
 
 Ids = NDArray[np.int32]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhuc_asr.hmm.fst_arrays import FstArrays, FstBuilder
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.transducers import grammar_fst, lexicon_fst, states_fst, with_self_loops
+from lhuc_asr.hmm.graphs.fst_arrays import FstArrays, FstBuilder
+from lhuc_asr.hmm.graphs.transducers import grammar_fst, lexicon_fst, states_fst, with_self_loops
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lhuc_asr.errors import ModelError
-from lhuc_asr.hmm.conversion import convert_alignment, frame_contexts
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.transitions import enters, loops, transition_states
+from lhuc_asr.hmm.states.conversion import convert_alignment, frame_contexts
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.transitions import enters, loops, transition_states
 
 
 def test_transition_ids_round_trip(triphones: HmmModel) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhuc_asr.errors import ModelError
-from lhuc_asr.hmm.tree import DecisionTree, Leaf, Node, Side, Split, leaves, monophone_tree
+from lhuc_asr.hmm.states.tree import DecisionTree, Leaf, Node, Side, Split, leaves, monophone_tree
 
 NUM_PHONES, NUM_STATES = 5, 2
 

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhuc_asr.hmm.questions import find_questions
-from lhuc_asr.hmm.tree import Leaf, Side, Split, leaves
-from lhuc_asr.hmm.tree_building import TreeBuilder, leaf_moments
-from lhuc_asr.hmm.tree_statistics import TreeStatistics, log_likelihood
+from lhuc_asr.hmm.states.tree import Leaf, Side, Split, leaves
+from lhuc_asr.hmm.tying.building import TreeBuilder, leaf_moments
+from lhuc_asr.hmm.tying.questions import find_questions
+from lhuc_asr.hmm.tying.statistics import TreeStatistics, log_likelihood
 
 NUM_PHONES = 6
 

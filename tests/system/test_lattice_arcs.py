@@ -13,8 +13,8 @@ from lhuc_asr.decoding.lattices.posteriors import arc_posteriors, frame_posterio
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.decoding.wfst import WfstDecoder
 from lhuc_asr.errors import ModelError
-from lhuc_asr.hmm.graph import build_graph
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.graphs.graph import build_graph
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.adapter import LhucAdapter

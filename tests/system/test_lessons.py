@@ -7,7 +7,7 @@ import pytest
 
 from helpers.toy_lessons import SPEECH, lessons
 from helpers.toy_utterances import ALIGNER, CHAIN, DIM
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.models.dnn import DnnConfig
 from lhuc_asr.models.kinds import build_network
 from lhuc_asr.models.network import AcousticNetwork, NetworkConfig

@@ -20,7 +20,7 @@ from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.features.cmvn import CmvnMode
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.files import read_json, sha256, write_json
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.kneser_ney import estimate_ngram
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models import streaming

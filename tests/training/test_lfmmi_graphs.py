@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhuc_asr.errors import ConfigError, DataError
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.tree import DecisionTree, Leaf, Node, Side, Split, monophone_tree
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.tree import DecisionTree, Leaf, Node, Side, Split, monophone_tree
 from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
 from lhuc_asr.training.criteria.lfmmi.denominator import Extent, denominator_graph
 from lhuc_asr.training.criteria.lfmmi.forward_backward import denominator_occupancy, numerator_occupancy

@@ -39,7 +39,7 @@ from lhuc_asr.decoding.lattices.reading import HypothesisKind, LatticeReader
 from lhuc_asr.decoding.lattices.word_lattice import word_lattice
 from lhuc_asr.decoding.words.hypothesis import Hypothesis
 from lhuc_asr.errors import AlignmentError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.parallel import one_thread
 from lhuc_asr.system.model_directory import AcousticSystem
 

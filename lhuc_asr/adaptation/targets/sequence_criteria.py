@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lhuc_asr.decoding.lattices.lattice import Lattice
 from lhuc_asr.errors import AlignmentError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.system.lattice_arcs import state_lattice
 from lhuc_asr.training.criteria.ctc import ctc_objective
 from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph

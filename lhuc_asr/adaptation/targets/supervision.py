@@ -18,7 +18,7 @@ from lhuc_asr.adaptation.targets.posteriors import as_targets
 from lhuc_asr.adaptation.targets.sequence_criteria import Goal
 from lhuc_asr.decoding.lattices.posteriors import FramePosteriors
 from lhuc_asr.errors import SpeakerError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.units import Milliseconds, Seconds, frames_to_seconds
 

@@ -12,7 +12,7 @@ from lhuc_asr.units import Milliseconds
 
 if TYPE_CHECKING:
     from lhuc_asr.decoding.lattices.lattice import Lattice
-    from lhuc_asr.hmm.model import HmmModel
+    from lhuc_asr.hmm.states.model import HmmModel
     from lhuc_asr.lang.lexicon import Lexicon
 
 

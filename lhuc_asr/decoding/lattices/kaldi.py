@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lhuc_asr.decoding.lattices.lattice import Lattice, in_topological_order
-from lhuc_asr.hmm.fst_binary import VectorFst
+from lhuc_asr.hmm.graphs.fst_binary import VectorFst
 
 if TYPE_CHECKING:
     import kaldifst

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lhuc_asr.decoding.lattices.lattice import Lattice, in_topological_order
-from lhuc_asr.hmm.fst_arrays import FstArrays
+from lhuc_asr.hmm.graphs.fst_arrays import FstArrays
 
 
 def word_lattice(lattice: Lattice, *, acoustic_scale: float | None = None, graph_scale: float = 1.0) -> Lattice:

@@ -14,7 +14,7 @@ from lhuc_asr.errors import DecodingError
 from lhuc_asr.units import Milliseconds, frames_to_seconds
 
 if TYPE_CHECKING:
-    from lhuc_asr.hmm.model import HmmModel
+    from lhuc_asr.hmm.states.model import HmmModel
     from lhuc_asr.lang.lexicon import Lexicon
 
 

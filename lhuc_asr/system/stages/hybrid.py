@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lhuc_asr.hmm.graph import build_graph
+from lhuc_asr.hmm.graphs.graph import build_graph
 from lhuc_asr.hmm.stretching import stretch_all
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.system.lessons import Lessons, make_task, tied_states

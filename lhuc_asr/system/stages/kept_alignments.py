@@ -12,7 +12,7 @@ import numpy as np
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.files import sha256
 from lhuc_asr.hmm.alignment import Alignment, AlignmentSet
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.system.model_directory import AcousticSystem
 from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_network, note_alignments

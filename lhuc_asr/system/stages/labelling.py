@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lhuc_asr.decoding.ctc_graph import build_ctc_graph, ctc_hmm, spelt
 from lhuc_asr.errors import AlignmentError, ConfigError, DataError
-from lhuc_asr.hmm.model import HmmModel
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lang.pieces import WordPieces
 from lhuc_asr.models.network import AcousticNetwork

@@ -12,8 +12,8 @@ from torch import Tensor
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.features.augmentation import Augmentation
 from lhuc_asr.files import write_json
-from lhuc_asr.hmm.model import HmmModel
 from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.models.kinds import build_network

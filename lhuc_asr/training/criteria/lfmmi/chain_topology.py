@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.hmm.topology import EDGE
-from lhuc_asr.hmm.tree import DecisionTree, monophone_tree
+from lhuc_asr.hmm.states.topology import EDGE
+from lhuc_asr.hmm.states.tree import DecisionTree, monophone_tree
 
 SUBSAMPLING = 3
 """Frames of the features for one output of the network."""

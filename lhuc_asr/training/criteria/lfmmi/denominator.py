@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from enum import Enum
 
-from lhuc_asr.hmm.topology import EDGE
+from lhuc_asr.hmm.states.topology import EDGE
 from lhuc_asr.training.criteria.lfmmi.chain_topology import ChainTopology
 from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph, GraphBuilder
 from lhuc_asr.training.criteria.lfmmi.phone_lm import START, History, PhoneLm

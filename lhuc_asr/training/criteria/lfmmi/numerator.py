@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.topology import EDGE
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import EDGE
 from lhuc_asr.training.criteria.lfmmi.chain_topology import SUBSAMPLING, ChainTopology
 from lhuc_asr.training.criteria.lfmmi.denominator import Extent, Place
 from lhuc_asr.training.criteria.lfmmi.graph import ChainGraph, GraphBuilder

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lhuc_asr.errors import ConfigError
-from lhuc_asr.hmm.topology import SILENCE
+from lhuc_asr.hmm.states.topology import SILENCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from lhuc_asr.errors import ConfigError, DataError
-from lhuc_asr.hmm.topology import EDGE
+from lhuc_asr.hmm.states.topology import EDGE
 from lhuc_asr.training.criteria.lfmmi.phone_graph import PhoneGraph
 
 History = tuple[int, ...]

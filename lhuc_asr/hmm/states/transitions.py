@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.topology import LOOP_PROBABILITY
-from lhuc_asr.hmm.tree import DecisionTree
+from lhuc_asr.hmm.states.topology import LOOP_PROBABILITY
+from lhuc_asr.hmm.states.tree import DecisionTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class TransitionModel:
         loop_probability: (S,) float64, in (0, 1), chance that one more frame follows.
 
     Example:
-        >>> from lhuc_asr.hmm.tree import monophone_tree
+        >>> from lhuc_asr.hmm.states.tree import monophone_tree
         >>> transitions = TransitionModel.of_tree(monophone_tree(2, 3))
         >>> transitions.num_transition_ids, transitions.pdf_of.tolist()
         (12, [-1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.errors import ModelError
-from lhuc_asr.hmm.topology import EDGE, SILENCE
+from lhuc_asr.hmm.states.topology import EDGE, SILENCE
 
 
 class Side(Enum):

@@ -10,9 +10,9 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.topology import SILENCE
-from lhuc_asr.hmm.tree import DecisionTree, Leaf, Node, Side, Split
-from lhuc_asr.hmm.tree_statistics import TreeStatistics, log_likelihood
+from lhuc_asr.hmm.states.topology import SILENCE
+from lhuc_asr.hmm.states.tree import DecisionTree, Leaf, Node, Side, Split
+from lhuc_asr.hmm.tying.statistics import TreeStatistics, log_likelihood
 
 _COLUMN = {Side.left: 0, Side.right: 2}
 

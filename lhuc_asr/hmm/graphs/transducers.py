@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.fst_arrays import FstArrays, FstBuilder
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.topology import SILENCE
-from lhuc_asr.hmm.transitions import enters, loops, transition_states
+from lhuc_asr.hmm.graphs.fst_arrays import FstArrays, FstBuilder
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import SILENCE
+from lhuc_asr.hmm.states.transitions import enters, loops, transition_states
 from lhuc_asr.lang.arpa import END, START, ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 

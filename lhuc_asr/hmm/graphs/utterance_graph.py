@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.topology import EDGE, SILENCE
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import EDGE, SILENCE
 
 Pronunciations = Sequence[Sequence[int]]
 """The pronunciations of one word, each in phone ids."""

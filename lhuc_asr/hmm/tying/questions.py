@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.topology import SILENCE
-from lhuc_asr.hmm.tree_statistics import TreeStatistics, log_likelihood
+from lhuc_asr.hmm.states.topology import SILENCE
+from lhuc_asr.hmm.tying.statistics import TreeStatistics, log_likelihood
 
 
 def find_questions(statistics: TreeStatistics, *, num_phones: int, num_states: int) -> list[frozenset[int]]:

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.gmm import Gmm
+from lhuc_asr.hmm.mixtures.gmm import Gmm
 
 MIN_VARIANCE = 0.001
 """Floor of every variance of normalised features; 0.01 costs 2.7 nats a frame on delta-deltas."""

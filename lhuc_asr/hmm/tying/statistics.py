@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.conversion import frame_contexts
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.topology import EDGE, SILENCE
+from lhuc_asr.hmm.states.conversion import frame_contexts
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import EDGE, SILENCE
 
 VARIANCE_FLOOR = 0.01
 """Floor of variances while the tree grows, so that a handful of frames cannot look infinitely sharp."""

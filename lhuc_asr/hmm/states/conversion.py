@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.topology import EDGE
-from lhuc_asr.hmm.transitions import enters, loops
+from lhuc_asr.hmm.states.model import HmmModel
+from lhuc_asr.hmm.states.topology import EDGE
+from lhuc_asr.hmm.states.transitions import enters, loops
 
 
 @dataclass(frozen=True, eq=False)

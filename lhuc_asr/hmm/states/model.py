@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import ModelError
 from lhuc_asr.files import read_json, write_json
-from lhuc_asr.hmm.topology import LOOP_PROBABILITY, NUM_STATES
-from lhuc_asr.hmm.transitions import TransitionModel
-from lhuc_asr.hmm.tree import DecisionTree, monophone_tree
+from lhuc_asr.hmm.states.topology import LOOP_PROBABILITY, NUM_STATES
+from lhuc_asr.hmm.states.transitions import TransitionModel
+from lhuc_asr.hmm.states.tree import DecisionTree, monophone_tree
 
 FORMAT_VERSION = 1
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.features.fmllr import SpeakerTransform
-from lhuc_asr.hmm.gmm import Gmm
+from lhuc_asr.hmm.mixtures.gmm import Gmm
 from lhuc_asr.ranges import require_at_least
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ import kaldifst
 import numpy as np
 from numpy.typing import NDArray
 
-from lhuc_asr.hmm.fst_binary import FstHeader, VectorFst
+from lhuc_asr.hmm.graphs.fst_binary import FstHeader, VectorFst
 
 _ARC_TYPE = b"standard"
 

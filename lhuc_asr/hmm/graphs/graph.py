@@ -12,9 +12,9 @@ import numpy as np
 
 from lhuc_asr.errors import ConfigError, DataError
 from lhuc_asr.files import atomic_path
-from lhuc_asr.hmm.fst_arrays import FstArrays
-from lhuc_asr.hmm.model import HmmModel
-from lhuc_asr.hmm.transducers import grammar_fst, lexicon_fst, states_fst, with_self_loops
+from lhuc_asr.hmm.graphs.fst_arrays import FstArrays
+from lhuc_asr.hmm.graphs.transducers import grammar_fst, lexicon_fst, states_fst, with_self_loops
+from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.arpa import ArpaModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.ranges import require_at_least

@@ -1,0 +1,1 @@
+"""Growing the phonetic decision tree: statistics of contexts, questions, splits."""
