@@ -15,7 +15,7 @@ from lhuc_asr.features.environments import EnvironmentConfig
 from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig, FeatureKind
 from lhuc_asr.hmm.chain import ChainConfig
-from lhuc_asr.hmm.flat_start import GmmConfig
+from lhuc_asr.hmm.gmm_system import GmmConfig
 from lhuc_asr.hmm.graphs.graph import GraphConfig
 from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
 from lhuc_asr.lang.kneser_ney import LmConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +21,7 @@ from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.parallel import map_in_processes
 
 Result = TypeVar("Result")
+_LOG = logging.getLogger(__name__)
 _SHARDS_PER_JOB = 4
 
 
@@ -118,6 +120,19 @@ class GmmTrainer:
             return TreeStatistics.gather(self.hmm, pairs)
 
         return TreeStatistics.merge(self.corpus.map_shards(gather, list(alignments)))
+
+    def report(self, name: str) -> None:
+        """Log sizes, likelihood and failures under a name."""
+        found = self.alignments
+        _LOG.info(
+            "%s: %d tied states, %d Gaussians, %.3f nats a frame, %d of %d utterances failed to align",
+            name,
+            self.hmm.num_pdfs,
+            self.gmm.num_gaussians,
+            found.log_like_per_frame,
+            len(found.failed),
+            len(found.failed) + len(found.alignments),
+        )
 
     def _align(self, aligner: ForcedAligner, utterance: str) -> Aligned:
         graph = self._graphs[utterance]

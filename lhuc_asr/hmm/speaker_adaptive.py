@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.features.fmllr import SpeakerTransform, SpeakerTransforms
 from lhuc_asr.hmm.alignment import AlignConfig, AlignmentSet
-from lhuc_asr.hmm.flat_start import GmmSystem
+from lhuc_asr.hmm.gmm_system import GmmSystem
 from lhuc_asr.hmm.gmm_training import Corpus, GmmTrainer
 from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig, estimate_on_frames
 from lhuc_asr.hmm.mixtures.gmm import Gmm

@@ -12,7 +12,7 @@ from lhuc_asr.features.augmentation import AugmentationConfig
 from lhuc_asr.features.perturbation import PerturbationConfig
 from lhuc_asr.features.pipeline import FeatureConfig
 from lhuc_asr.hmm.chain import ChainConfig
-from lhuc_asr.hmm.flat_start import GmmConfig
+from lhuc_asr.hmm.gmm_system import GmmConfig
 from lhuc_asr.hmm.graphs.graph import GraphConfig
 from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
 from lhuc_asr.lang.kneser_ney import LmConfig

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lhuc_asr.errors import AlignmentError, ConfigError
-from lhuc_asr.hmm.flat_start import GmmConfig, GmmSystem, train_gmm
+from lhuc_asr.hmm.flat_start import train_gmm
+from lhuc_asr.hmm.gmm_system import GmmConfig, GmmSystem
 from lhuc_asr.hmm.gmm_training import equal_alignment
 from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon

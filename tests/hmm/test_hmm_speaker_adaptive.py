@@ -11,7 +11,8 @@ import pytest
 
 from lhuc_asr.features.fmllr import SpeakerTransform
 from lhuc_asr.hmm.alignment import AlignConfig
-from lhuc_asr.hmm.flat_start import GmmConfig, GmmSystem, train_gmm
+from lhuc_asr.hmm.flat_start import train_gmm
+from lhuc_asr.hmm.gmm_system import GmmConfig, GmmSystem
 from lhuc_asr.hmm.gmm_training import Corpus
 from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
 from lhuc_asr.hmm.speaker_adaptive import (

@@ -15,7 +15,8 @@ from torch import Tensor
 from lhuc_asr.errors import AlignmentError, first_few
 from lhuc_asr.hmm.alignment import AlignmentSet, ForcedAligner
 from lhuc_asr.hmm.chain import chain_hmm
-from lhuc_asr.hmm.flat_start import GmmSystem, train_gmm
+from lhuc_asr.hmm.flat_start import train_gmm
+from lhuc_asr.hmm.gmm_system import GmmSystem
 from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.models.network import AcousticNetwork
 from lhuc_asr.models.streaming import log_probs_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lhuc_asr.features.fmllr import SpeakerTransforms
 from lhuc_asr.hmm.alignment import AlignmentSet
-from lhuc_asr.hmm.flat_start import GmmSystem
+from lhuc_asr.hmm.gmm_system import GmmSystem
 from lhuc_asr.hmm.gmm_training import Corpus
 from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm, train_speaker_adaptive, transforms_of_aligned
 from lhuc_asr.hmm.stretching import stretch_all
