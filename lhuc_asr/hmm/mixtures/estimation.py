@@ -119,7 +119,7 @@ def split(
     wanted = _share_out(np.diff(gmm.offsets), pdf_occupancy, num_gaussians, power)
     parts: list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]] = []
     for pdf in range(gmm.num_pdfs):
-        own = slice(gmm.offsets[pdf], gmm.offsets[pdf + 1])
+        own = gmm.own(pdf)
         weights, means, variances = gmm.weights[own], gmm.means[own], gmm.variances[own]
         while len(weights) < wanted[pdf]:
             heaviest = int(weights.argmax())

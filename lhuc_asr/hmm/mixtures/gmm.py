@@ -54,6 +54,10 @@ class Gmm:
         """F, the dimension of a frame."""
         return int(self.means.shape[1])
 
+    def own(self, pdf: int) -> slice:
+        """Where the Gaussians of one mixture lie."""
+        return slice(int(self.offsets[pdf]), int(self.offsets[pdf + 1]))
+
     @cached_property
     def constants(self) -> NDArray[np.float64]:
         """(G,) the part of the log-likelihood that does not depend on the frame, weight included."""
@@ -91,6 +95,24 @@ class Gmm:
         both = np.concatenate([feats, feats * feats], axis=1)
         scores = both @ self._projection[gaussians].T + self.compiled[0][gaussians]
         return log_sum_within(scores, bounds)
+
+    def posteriors(self, feats: NDArray[np.float32], pdf: int) -> NDArray[np.float64]:
+        """How much each Gaussian of one mixture answers for each frame.
+
+        Args:
+            feats: (T, F) float32.
+            pdf: the mixture.
+
+        Returns:
+            (T, G) float64 with the G Gaussians of this mixture; every row sums to 1.
+        """
+        own, frames_TF = self.own(pdf), feats.astype(np.float64)
+        precisions_GF = 1.0 / self.variances[own]
+        targets_GF = self.means[own] * precisions_GF
+        scores_TG = self.constants[own] + frames_TF @ targets_GF.T - 0.5 * frames_TF**2 @ precisions_GF.T
+        likely_TG = np.exp(scores_TG - scores_TG.max(axis=1, keepdims=True))
+        shared: NDArray[np.float64] = likely_TG / likely_TG.sum(axis=1, keepdims=True)
+        return shared
 
     def save(self, path: Path) -> None:
         """Write the mixtures as safetensors."""
