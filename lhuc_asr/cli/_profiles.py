@@ -67,5 +67,5 @@ def verifier_of(directory: Path) -> ProfileVerifier:
         ModelError: the directory is incomplete, altered or of a newer format.
     """
     system = load_system(directory)
-    noise_BTF = torch.randn(2, _PROBE_FRAMES, system.features.dim, generator=torch.Generator().manual_seed(0))
+    noise_BTF = torch.randn(2, _PROBE_FRAMES, system.network.feat_dim, generator=torch.Generator().manual_seed(0))
     return ProfileVerifier(system.network, system.fingerprint, noise_BTF)

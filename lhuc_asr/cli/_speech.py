@@ -161,7 +161,8 @@ def untransformed_speech(
     kept = getattr(args, "features", None) or args.out / "features"
     speech = usable_feats(recorded, system.features, kept, num_jobs=config.runtime.jobs)
     group_of = manifest.speaker_of
-    return replace(speech, manifest=speech.manifest.grouped(group_of))
+    feats = speech.feats.projected(system.projection)
+    return replace(speech, manifest=speech.manifest.grouped(group_of), feats=feats)
 
 
 def _warn_of_unknown_words(args: argparse.Namespace, manifest: Manifest, system: AcousticSystem) -> None:

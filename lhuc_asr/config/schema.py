@@ -18,6 +18,7 @@ from lhuc_asr.hmm.chain import ChainConfig
 from lhuc_asr.hmm.gmm_system import GmmConfig
 from lhuc_asr.hmm.graphs.graph import GraphConfig
 from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
+from lhuc_asr.hmm.mixtures.lda import LdaConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lhuc.sat import SatConfig
 from lhuc_asr.lhuc.sites import LhucConfig
@@ -71,6 +72,7 @@ class Config:
         gmm_features: what the GMM sees that makes the first alignments.
         lm: the language model that is estimated from the training text.
         gmm: the flat start, the tied states and their alignment.
+        lda: whether features are projected by LDA, and MLLT.
         fmllr: the speakers' transforms of the features, and whether a model is trained on them.
         graph: the decoding graph HCLG.
         chain: the tied states of networks with fewer outputs than frames, or trained with LF-MMI.
@@ -101,6 +103,7 @@ class Config:
     gmm_features: FeatureConfig = field(default_factory=_mfcc_with_deltas)
     lm: LmConfig = field(default_factory=LmConfig)
     gmm: GmmConfig = field(default_factory=GmmConfig)
+    lda: LdaConfig = field(default_factory=LdaConfig)
     fmllr: FmllrConfig = field(default_factory=FmllrConfig)
     graph: GraphConfig = field(default_factory=GraphConfig)
     chain: ChainConfig = field(default_factory=ChainConfig)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lhuc_asr.errors import DataError
 from lhuc_asr.features.fmllr import SpeakerTransform, require_transforms
+from lhuc_asr.features.projection import FrameProjection
 
 VARIANCE_FLOOR = 1e-8
 
@@ -107,6 +108,7 @@ class NormalisedFeatures(Mapping[str, NDArray[np.float32]]):
         self._speaker_of = dict(speaker_of)
         self._mode = mode
         self._cache: dict[str, CmvnStats] = {}
+        self._projection: FrameProjection | None = None
         self._transforms: Mapping[str, SpeakerTransform] | None = None
         chosen = None if estimate_on is None else frozenset(estimate_on)
         self._sources: dict[str, list[str]] = defaultdict(list)
@@ -116,8 +118,10 @@ class NormalisedFeatures(Mapping[str, NDArray[np.float32]]):
 
     def __getitem__(self, utterance: str) -> NDArray[np.float32]:
         speaker = self._speaker_of[utterance]
-        normalised = self._normalised(utterance, speaker)
-        return normalised if self._transforms is None else self._transforms[speaker].apply(normalised)
+        feats = self._normalised(utterance, speaker)
+        if self._projection is not None:
+            feats = self._projection.apply(feats)
+        return feats if self._transforms is None else self._transforms[speaker].apply(feats)
 
     def _normalised(self, utterance: str, speaker: str) -> NDArray[np.float32]:
         feats = self._feats[utterance]
@@ -136,8 +140,14 @@ class NormalisedFeatures(Mapping[str, NDArray[np.float32]]):
     def __contains__(self, utterance: object) -> bool:
         return utterance in self._speaker_of
 
+    def projected(self, projection: FrameProjection | None) -> NormalisedFeatures:
+        """The same features, after normalisation projected for all speakers alike; as they are without a projection."""
+        projected = copy.copy(self)
+        projected._projection = projection
+        return projected
+
     def seen_through(self, transforms: Mapping[str, SpeakerTransform]) -> NormalisedFeatures:
-        """The same features, after normalisation transformed for each speaker.
+        """The same features, after normalisation and projection transformed for each speaker.
 
         Raises:
             DataError: a speaker has no transform.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,14 @@ from lhuc_asr.progress import track
 _LOG = logging.getLogger(__name__)
 
 
-def train_triphones(old: GmmTrainer, config: GmmConfig, generator: np.random.Generator, *, name: str) -> GmmTrainer:
+def train_triphones(
+    old: GmmTrainer,
+    config: GmmConfig,
+    generator: np.random.Generator,
+    *,
+    name: str,
+    before_pass: Callable[[GmmTrainer, int], None] = lambda trainer, number: None,
+) -> GmmTrainer:
     """Grow a tree on the alignments of another model, and train the mixtures of its leaves.
 
     Args:
@@ -29,6 +37,7 @@ def train_triphones(old: GmmTrainer, config: GmmConfig, generator: np.random.Gen
         config: sizes and passes.
         generator: of the small random steps by which split Gaussians part.
         name: for the log and the progress bar.
+        before_pass: may change features and mixtures, both alike, before the pass of a number.
     """
     statistics = old.tree_statistics()
     num_phones, num_states = len(old.hmm.phones), old.hmm.num_states
@@ -50,6 +59,7 @@ def train_triphones(old: GmmTrainer, config: GmmConfig, generator: np.random.Gen
     for iteration in track(range(config.triphone_iterations), name, unit="iteration"):
         if iteration and iteration % config.realign_every == 0:
             trainer.realign()
+        before_pass(trainer, iteration)
         fit_and_grow(trainer, iteration, config.triphone_iterations, config.num_gaussians, config, generator)
     trainer.report(name)
     return trainer

@@ -15,6 +15,7 @@ from lhuc_asr.hmm.chain import ChainConfig
 from lhuc_asr.hmm.gmm_system import GmmConfig
 from lhuc_asr.hmm.graphs.graph import GraphConfig
 from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig
+from lhuc_asr.hmm.mixtures.lda import LdaConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.sat import SatConfig
@@ -51,6 +52,7 @@ class BuildSettings:
         gmm_features: what the GMM sees that makes the first alignments.
         lm: of the language model, where none is given.
         gmm: of the flat start and the tied states.
+        lda: of the projection of features.
         fmllr: of the speakers' transforms.
         graph: of the decoding graph.
         chain: of the tied states of networks with fewer outputs than frames, or trained with LF-MMI.
@@ -68,6 +70,7 @@ class BuildSettings:
     gmm_features: FeatureConfig
     lm: LmConfig
     gmm: GmmConfig
+    lda: LdaConfig
     fmllr: FmllrConfig
     graph: GraphConfig
     chain: ChainConfig
@@ -89,6 +92,7 @@ class BuildSettings:
                 f"found {kind.name} and a network that sub-samples by {self.model.outputs_every}"
             )
 
+        self._check_projection()
         self._check_transforms()
 
     def _check_start(self) -> None:
@@ -100,10 +104,29 @@ class BuildSettings:
                 "build.num_realignments trains networks from random weights: leave it or criterion.start out"
             )
 
+    def _check_projection(self) -> None:
+        lda, num_passes = self.lda, self.gmm.triphone_iterations
+        if not lda.is_used:
+            return
+        window = (2 * lda.context + 1) * self.features.dim
+        if lda.dim > window:
+            raise ConfigError(
+                f"lda.dim must be at most {window}, the values of {2 * lda.context + 1} frames (lda.context) of "
+                f"{self.features.dim} features; got {lda.dim}"
+            )
+        if any(number >= num_passes for number in lda.mllt_passes):
+            raise ConfigError(
+                f"lda.mllt_passes must lie below gmm.triphone_iterations, which is {num_passes}; got {lda.mllt_passes}"
+            )
+        if self.augmentation.is_active:
+            raise ConfigError("augmentation varies filterbanks, which lda.dim projects: leave one out")
+        if self.criterion.kind is CriterionKind.ctc:
+            raise ConfigError("lda.dim needs tied states, which criterion=ctc does without: leave one out")
+
     def _check_transforms(self) -> None:
         if not self.fmllr.is_used:
             return
-        if not self.features.equals(self.gmm_features):
+        if not (self.lda.is_used or self.features.equals(self.gmm_features)):
             raise ConfigError(
                 "fmllr.sat_rounds transforms what the GMM sees, so the network must see the same: features and "
                 f"gmm_features differ ({self.features.kind.name} of {self.features.dim} values, "

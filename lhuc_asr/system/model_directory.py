@@ -1,13 +1,14 @@
 """One directory that holds a whole recogniser: network, priors, HMM, words, graph and settings, each file checked.
 
-model.json            what the directory holds, SHA-256 of every file, fingerprint of the model
-network.safetensors   weights (network.*) and log-priors of the tied states (log_prior)
-hmm.json              topology, phonetic decision tree, transition probabilities
-lexicon.txt           pronunciations
-lm.arpa               language model
-HCLG.fst              decoding graph
-fmllr/                mixtures that estimate speakers' transforms, where the network learnt from transformed features
-decoding.json         decoding settings, the only file that may change later
+model.json              what the directory holds, SHA-256 of every file, fingerprint of the model
+network.safetensors     weights (network.*) and log-priors of the tied states (log_prior)
+hmm.json                topology, phonetic decision tree, transition probabilities
+lexicon.txt             pronunciations
+lm.arpa                 language model
+HCLG.fst                decoding graph
+projection.safetensors  what LDA and MLLT make of the features, where the network learnt from such
+fmllr/                  mixtures that estimate speakers' transforms, where the network learnt from transformed features
+decoding.json           decoding settings, the only file that may change later
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.features.projection import FrameProjection
 from lhuc_asr.files import sha256
 from lhuc_asr.hmm.graphs.graph import write_graph
 from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm
@@ -46,7 +48,7 @@ VERSION = 1
 _MODEL, _NETWORK, _HMM, _LEXICON = "model.json", "network.safetensors", "hmm.json", "lexicon.txt"
 _LM, _GRAPH, _DECODING = "lm.arpa", "HCLG.fst", "decoding.json"
 _CHECKED = (_NETWORK, _HMM, _LEXICON, _LM, _GRAPH)
-_FMLLR = "fmllr"
+_PROJECTION, _FMLLR = "projection.safetensors", "fmllr"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class SystemParts:
         lm: language model of the graph.
         graph: HCLG, a ``kaldifst.StdVectorFst``.
         decoding: settings of the search.
+        projection: of the features, where the network learnt from projected ones.
         speaker_gmm: estimates speakers' transforms, where the network learnt from transformed features.
     """
 
@@ -73,6 +76,7 @@ class SystemParts:
     lm: ArpaModel
     graph: Any
     decoding: DecodingConfig
+    projection: FrameProjection | None = None
     speaker_gmm: SpeakerAdaptiveGmm | None = None
 
 
@@ -88,8 +92,9 @@ class AcousticSystem:
         hmm: states and transitions.
         lexicon: pronunciations.
         decoding: settings of the search.
-        fingerprint: the same for equal weights, priors, feature settings and HMM, and mixtures where there are any;
-            profiles and transforms belong to one fingerprint.
+        fingerprint: the same for equal weights, priors, feature settings and HMM, and projection and mixtures where
+            there are any; profiles and transforms belong to one fingerprint.
+        projection: of the features, after normalisation; None where the network learnt from features as they are.
         wants_transforms: the network learnt from features that were transformed for each speaker.
     """
 
@@ -101,6 +106,7 @@ class AcousticSystem:
     lexicon: Lexicon
     decoding: DecodingConfig
     fingerprint: str
+    projection: FrameProjection | None = None
     wants_transforms: bool = False
 
     @property
@@ -135,6 +141,11 @@ class AcousticSystem:
         Raises:
             ConfigError: the network learnt from transformed features, or learns from whole utterances.
         """
+        if self.projection is not None:
+            raise ConfigError(
+                f"{what} is learnt for models of features as they are; the model '{self.directory}' was trained on "
+                "projected features (lda)"
+            )
         if self.wants_transforms:
             raise ConfigError(
                 f"{what} is learnt for models of features as they are; the model '{self.directory}' was trained on "
@@ -194,7 +205,7 @@ def write_system(directory: Path, parts: SystemParts) -> AcousticSystem:
     write_graph(parts.graph, directory / _GRAPH)
     _write_decoding(directory, parts.decoding)
     content = _describe(parts.network, parts.features)
-    names = [*_CHECKED, *_write_speaker_gmm(directory, parts.speaker_gmm)]
+    names = [*_CHECKED, *_write_projection(directory, parts), *_write_speaker_gmm(directory, parts)]
     content["files"] = {name: sha256(directory / name) for name in names}
     content["fingerprint"] = _fingerprint(directory, content)
     write_sealed(directory / _MODEL, content)
@@ -226,6 +237,7 @@ def load_system(directory: Path) -> AcousticSystem:
         lexicon=Lexicon.read(directory / _LEXICON, strip_stress=False, silence=silence, unknown_phone=unknown_phone),
         decoding=from_plain(DecodingConfig, decoding, source=str(directory / _DECODING)),
         fingerprint=content["fingerprint"],
+        projection=FrameProjection.load(directory / _PROJECTION) if _PROJECTION in content["files"] else None,
         wants_transforms=_has_transforms(content),
     )
 
@@ -236,11 +248,16 @@ def _check_sizes(parts: SystemParts) -> None:
         raise ModelError(
             "the network has {} outputs, there are {} priors, and the HMM has {} tied states".format(*sizes)
         )
-    if parts.network.feat_dim != parts.features.dim:
-        raise ModelError(
-            f"the network takes {parts.network.feat_dim} features a frame, "
-            f"the feature settings give {parts.features.dim}"
-        )
+    given, giver = parts.features.dim, "feature settings give"
+    if parts.projection is not None:
+        _require_dim("projection", parts.projection.feat_dim, given, giver)
+        given, giver = parts.projection.dim, "projection gives"
+    _require_dim("network", parts.network.feat_dim, given, giver)
+
+
+def _require_dim(taker: str, taken: int, given: int, giver: str) -> None:
+    if taken != given:
+        raise ModelError(f"the {taker} takes {taken} features a frame, the {giver} {given}")
 
 
 def _describe(network: AcousticNetwork, features: FeatureConfig) -> dict[str, Any]:
@@ -266,18 +283,28 @@ def _fingerprint(directory: Path, content: dict[str, Any]) -> str:
     total.update(digest(load_tensors(directory / _NETWORK)).encode())
     total.update(content["files"][_HMM].encode())
     for name in content["files"]:
-        if name.startswith(f"{_FMLLR}/"):
+        if name == _PROJECTION or name.startswith(f"{_FMLLR}/"):
             total.update(content["files"][name].encode())
     return total.hexdigest()
 
 
-def _write_speaker_gmm(directory: Path, gmm: SpeakerAdaptiveGmm | None) -> list[str]:
+def _write_projection(directory: Path, parts: SystemParts) -> list[str]:
+    """The name of the file, if there is one; what an earlier model left is taken away."""
+    path = directory / _PROJECTION
+    path.unlink(missing_ok=True)
+    if parts.projection is None:
+        return []
+    parts.projection.save(path)
+    return [path.name]
+
+
+def _write_speaker_gmm(directory: Path, parts: SystemParts) -> list[str]:
     """Names of the files, in a fixed order; what an earlier model left is taken away."""
     target = directory / _FMLLR
     shutil.rmtree(target, ignore_errors=True)
-    if gmm is None:
+    if parts.speaker_gmm is None:
         return []
-    gmm.save(target)
+    parts.speaker_gmm.save(target)
     return sorted(f"{_FMLLR}/{path.name}" for path in target.iterdir())
 
 

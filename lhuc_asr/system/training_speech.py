@@ -15,6 +15,7 @@ from lhuc_asr.features.extraction import extract_by
 from lhuc_asr.features.fmllr import SpeakerTransforms
 from lhuc_asr.features.perturbation import PerturbationConfig, PerturbedCorpus
 from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.features.projection import FrameProjection
 from lhuc_asr.features.store import FeatureStore
 from lhuc_asr.system.corpus import corpus_feats, read_samples, source_key
 from lhuc_asr.training.processes.distributed import first_alone
@@ -57,6 +58,10 @@ class TrainingSpeech:
         """Everything that was made from a part of the original corpus, so that no voice of it is left behind."""
         originals = {utterance.id for utterance in part}
         return self.manifest.where(lambda utterance: self.source[utterance.id] in originals)
+
+    def projected(self, projection: FrameProjection) -> TrainingSpeech:
+        """The same speech, its features projected."""
+        return replace(self, feats=self.feats.projected(projection), key=_digest(self.key, projection.sha256))
 
     def seen_through(self, transforms: SpeakerTransforms) -> TrainingSpeech:
         """The same speech, every speaker's features seen through the speaker's transform."""

@@ -129,7 +129,8 @@ def seen_feats(
         ModelError: the GMM cannot recognise anything (`recognise_by_gmm`).
         DataError: no utterance has words.
     """
-    feats = corpus_feats(manifest, system.features, work / f"{name}_features", num_jobs=num_jobs)
+    stored = corpus_feats(manifest, system.features, work / f"{name}_features", num_jobs=num_jobs)
+    feats = stored.projected(system.projection)
     if not system.wants_transforms:
         return feats
 

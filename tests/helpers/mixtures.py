@@ -22,3 +22,14 @@ def by_scipy(gmm: Gmm, feats: np.ndarray, pdf: int) -> np.ndarray:
         np.log(gmm.weights[g]) + multivariate_normal.logpdf(feats, gmm.means[g], np.diag(gmm.variances[g])) for g in own
     ]
     return logsumexp(parts, axis=0)
+
+
+def drawn_from(gmm: Gmm, generator: np.random.Generator, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of the mixtures, and the mixture of each."""
+    pdfs = generator.integers(0, gmm.num_pdfs, num_frames).astype(np.int32)
+    rows = []
+    for pdf in pdfs:
+        own = np.arange(gmm.offsets[pdf], gmm.offsets[pdf + 1])
+        chosen = generator.choice(own, p=gmm.weights[own])
+        rows.append(generator.normal(gmm.means[chosen], np.sqrt(gmm.variances[chosen])))
+    return np.array(rows, np.float32), pdfs

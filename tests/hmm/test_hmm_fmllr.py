@@ -8,24 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from helpers.mixtures import by_scipy, random_gmm
+from helpers.mixtures import by_scipy, drawn_from, random_gmm
 from lhuc_asr.errors import ConfigError
 from lhuc_asr.features.fmllr import SpeakerTransform
 from lhuc_asr.hmm.mixtures.fmllr import FmllrConfig, FmllrStatistics, estimate, estimate_on_frames
 from lhuc_asr.hmm.mixtures.gmm import Gmm
 
 DIM = 3
-
-
-def drawn_from(gmm: Gmm, generator: np.random.Generator, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of the mixtures, and the mixture of each."""
-    pdfs = generator.integers(0, gmm.num_pdfs, num_frames).astype(np.int32)
-    rows = []
-    for pdf in pdfs:
-        own = np.arange(gmm.offsets[pdf], gmm.offsets[pdf + 1])
-        chosen = generator.choice(own, p=gmm.weights[own])
-        rows.append(generator.normal(gmm.means[chosen], np.sqrt(gmm.variances[chosen])))
-    return np.array(rows, np.float32), pdfs
 
 
 def as_another_speaker(feats: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, SpeakerTransform]:

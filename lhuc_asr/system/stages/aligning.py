@@ -26,6 +26,9 @@ from lhuc_asr.system.stages.workplace import Workplace
 
 logger = logging.getLogger(__name__)
 
+GMM = "gmm"
+"""Stage of the flat start."""
+
 
 @dataclass(frozen=True, eq=False)
 class AlignedSpeech:
@@ -46,7 +49,7 @@ class AlignedSpeech:
 
 def align_by_gmm(place: Workplace) -> AlignedSpeech:
     """Flat start, tied states, alignments."""
-    directory, feats, settings = place.work / "gmm", place.gmm_feats, place.settings
+    directory, feats, settings = place.work / GMM, place.gmm_feats, place.settings
 
     def make(target: Path) -> None:
         transcripts = place.inputs.manifest.transcripts

@@ -16,6 +16,7 @@ from lhuc_asr.system.lessons import Lessons, make_task, tied_states
 from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_gmm, realign, with_one_state_a_phone
 from lhuc_asr.system.stages.kept_alignments import aligned_with
 from lhuc_asr.system.stages.learning import Learnt, Trained, augmentation, train_network
+from lhuc_asr.system.stages.projecting import project_features
 from lhuc_asr.system.stages.speakers import adapt_gmm_to_speakers, seen_as_by
 from lhuc_asr.system.stages.starting import finished_model, train_on
 from lhuc_asr.system.stages.workplace import Workplace
@@ -43,6 +44,9 @@ def _begin(place: Workplace) -> Learnt:
     """Align by a GMM, train the network; align with it and train another one as often as is asked for."""
     settings, lexicon = place.settings, place.inputs.lexicon
     aligned, speaker_gmm = align_by_gmm(place), None
+    if settings.lda.is_used:
+        projected = project_features(place, aligned)
+        place, aligned = projected.place, projected.aligned
     if settings.fmllr.is_used:
         speakers = adapt_gmm_to_speakers(place, aligned)
         place, aligned, speaker_gmm = speakers.place, speakers.aligned, speakers.gmm
@@ -61,6 +65,7 @@ def _begin(place: Workplace) -> Learnt:
         key=trained.key,
         scales=trained.scales,
         objective=_objective_maker(place, aligned),
+        projection=place.projection,
         speaker_gmm=speaker_gmm,
     )
 

@@ -15,7 +15,9 @@ from lhuc_asr.hmm.alignment import Alignment, AlignmentSet
 from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.system.model_directory import AcousticSystem
-from lhuc_asr.system.stages.aligning import AlignedSpeech, align_by_network, note_alignments
+from lhuc_asr.system.stages.aligning import GMM, AlignedSpeech, align_by_network, note_alignments
+from lhuc_asr.system.stages.projecting import LDA
+from lhuc_asr.system.stages.speakers import FMLLR
 from lhuc_asr.system.stages.starting import key_of
 from lhuc_asr.system.stages.workplace import Workplace
 
@@ -58,7 +60,7 @@ def aligned_with(place: Workplace, start: AcousticSystem) -> AlignedSpeech:
 def _kept(place: Workplace, start: AcousticSystem, *, is_chain: bool) -> _Kept | None:
     """The newest alignments below the finished model that fit, if there are any."""
     for directory in filter(Path.is_dir, _directories(start.directory / "work")):
-        hmm = directory / "hmm.json" if (directory / "hmm.json").is_file() else directory.parent / "gmm" / "hmm.json"
+        hmm = _hmm_of(directory)
         try:
             found = _Kept(AlignmentSet.load(directory), HmmModel.load(hmm))
         except ModelError as error:
@@ -76,8 +78,15 @@ def _kept(place: Workplace, start: AcousticSystem, *, is_chain: bool) -> _Kept |
 def _directories(work: Path) -> Iterator[Path]:
     yield work / _STAGE
     yield from sorted(work.glob("alignments-*"), reverse=True)
-    yield work / "fmllr"
-    yield work / "gmm"
+    yield work / FMLLR
+    yield work / LDA
+    yield work / GMM
+
+
+def _hmm_of(directory: Path) -> Path:
+    """The file of the model whose transition ids alignments have: their own, or that of the last GMM beside them."""
+    owners = (directory, *(directory.parent / stage for stage in (FMLLR, LDA, GMM)))
+    return next((owner / "hmm.json" for owner in owners if (owner / "hmm.json").is_file()), directory / "hmm.json")
 
 
 def _other_speech(place: Workplace, found: _Kept) -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.features.augmentation import Augmentation
+from lhuc_asr.features.projection import FrameProjection
 from lhuc_asr.files import write_json
 from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm
 from lhuc_asr.hmm.states.model import HmmModel
@@ -43,6 +44,7 @@ class Learnt:
         decoding: settings of the search, where they are not those that were asked for.
         scales: of the training speakers, where training was speaker-adaptive.
         objective: what adaptation needs to know of the training, where its outputs are scores.
+        projection: of the features, where the network learnt from projected ones.
         speaker_gmm: estimates speakers' transforms, where the network learnt from transformed features.
     """
 
@@ -56,6 +58,7 @@ class Learnt:
     decoding: DecodingConfig | None = None
     scales: TrainedScales | None = None
     objective: Callable[[], TrainedObjective | None] | None = None
+    projection: FrameProjection | None = None
     speaker_gmm: SpeakerAdaptiveGmm | None = None
 
 
@@ -94,7 +97,7 @@ def train_network(
         begin: a network of the same shape whose weights it begins with; None draws them.
     """
     settings, directory = place.settings, place.work / name
-    network = build_network(settings.model, settings.features.dim, num_outputs, seed=place.seed)
+    network = build_network(settings.model, place.feat_dim, num_outputs, seed=place.seed)
     if begin is not None:
         load_weights(network, begin.state_dict(), source="the network to begin with")
 

@@ -12,9 +12,13 @@ from lhuc_asr.hmm.gmm_training import Corpus
 from lhuc_asr.hmm.speaker_adaptive import SpeakerAdaptiveGmm, train_speaker_adaptive, transforms_of_aligned
 from lhuc_asr.hmm.stretching import stretch_all
 from lhuc_asr.system.model_directory import AcousticSystem
-from lhuc_asr.system.stages.aligning import AlignedSpeech, note_alignments
+from lhuc_asr.system.stages.aligning import GMM, AlignedSpeech, note_alignments
+from lhuc_asr.system.stages.projecting import LDA
 from lhuc_asr.system.stages.workplace import Workplace
 from lhuc_asr.system.transforming import estimate_transforms
+
+FMLLR = "fmllr"
+"""Stage of speaker-adaptive training of the GMM."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +38,10 @@ class SpeakersKnown:
 
 def adapt_gmm_to_speakers(place: Workplace, aligned: AlignedSpeech) -> SpeakersKnown:
     """Train the GMM on transformed features; what it gives lies below ``work/fmllr``."""
-    directory, config = place.work / "fmllr", place.settings.fmllr
+    directory, config = place.work / FMLLR, place.settings.fmllr
 
     def make(target: Path) -> None:
-        begin, manifest = GmmSystem.load(place.work / "gmm"), place.inputs.manifest
+        begin, manifest = GmmSystem.load(place.work / (LDA if place.projection else GMM)), place.inputs.manifest
         feats = {name: place.gmm_feats[name] for name in place.gmm_feats}
         corpus = Corpus(feats, manifest.transcripts, place.inputs.lexicon, place.num_jobs)
         done = train_speaker_adaptive(begin, corpus, manifest.speaker_of, config, place.settings.gmm.align)
@@ -48,8 +52,8 @@ def adapt_gmm_to_speakers(place: Workplace, aligned: AlignedSpeech) -> SpeakersK
     key = place.run_stage(directory.name, [aligned.key, config], make)
     gmm, alignments = SpeakerAdaptiveGmm.load(directory), AlignmentSet.load(directory)
     transforms = SpeakerTransforms.load(directory)
-    note_alignments(place, "fmllr", alignments)
-    place.facts["fmllr"]["speakers_without_transform"] = len(transforms.unchanged)
+    note_alignments(place, FMLLR, alignments)
+    place.facts[FMLLR]["speakers_without_transform"] = len(transforms.unchanged)
     known = AlignedSpeech(alignments, gmm.hmm, gmm.hmm, key)
     if place.settings.perturbation.is_active:
         transforms = transforms.beside(_of_perturbed_speakers(place, known, gmm, transforms))
@@ -75,11 +79,13 @@ def _of_perturbed_speakers(
 
 
 def seen_as_by(place: Workplace, start: AcousticSystem) -> Workplace:
-    """The place as a finished model sees it: through transforms, where it learnt from transformed features.
+    """The place as a finished model sees it: through its projection, and through transforms, where it has them.
 
-    They are estimated by its mixtures, from what the training speakers are known to say, as those of speakers to come
-    will be from what they are thought to say; ``work/transforms`` holds them.
+    Transforms are estimated by its mixtures, from what the training speakers are known to say, as those of speakers to
+    come will be from what they are thought to say; ``work/transforms`` holds them.
     """
+    if start.projection is not None:
+        place = place.projected(start.projection)
     if not start.wants_transforms:
         return place
     directory, config, speech = place.work / "transforms", place.settings.fmllr, place.speech

@@ -48,6 +48,7 @@ def finished_model(place: Workplace, lexicon: Lexicon) -> AcousticSystem:
     if start.directory.resolve() == place.work.parent.resolve():
         raise ConfigError(f"{where} would be overwritten by the model that begins with it: choose another --out")
     _require_criterion(place, start, where)
+    _require_projection(place, start, where)
     _require_transforms(place, start, where)
     _require_shape(place, start, where)
     _require_words(place, start, lexicon, where)
@@ -67,8 +68,8 @@ def train_on(
     *,
     keys: Sequence[Any],
 ) -> Learnt:
-    """Train the network of a finished model on; its states, priors, mixtures, words, language model and graph
-    stay.
+    """Train the network of a finished model on; its states, priors, projection, mixtures, words, language model and
+    graph stay.
 
     Args:
         place: where the new model is built.
@@ -88,6 +89,7 @@ def train_on(
         lm=read_arpa(start.lm_path),
         decoding=start.decoding,
         objective=(lambda: read_objective(start)) if gives_scores(start) else None,
+        projection=start.projection,
         speaker_gmm=start.speaker_gmm() if start.wants_transforms else None,
     )
 
@@ -97,6 +99,18 @@ def _require_criterion(place: Workplace, start: AcousticSystem, where: str) -> N
     if found not in _GOES_ON_FROM[asked]:
         possible = " or ".join(sorted(kind.name for kind in _GOES_ON_FROM[asked]))
         raise ConfigError(f"{where} was trained by {found.name}; criterion={asked.name} goes on from {possible}")
+
+
+def _require_projection(place: Workplace, start: AcousticSystem, where: str) -> None:
+    asked, found = place.settings.lda, start.projection
+    if found is None:
+        if asked.is_used:
+            raise ConfigError(f"{where} was trained on features without a projection: leave out lda.dim (lda=mllt)")
+    elif (asked.dim, asked.context) != (found.dim, found.context):
+        raise ConfigError(
+            f"{where} was trained on features of {2 * found.context + 1} frames projected to {found.dim} values: "
+            f"add lda.dim={found.dim} lda.context={found.context}"
+        )
 
 
 def _require_transforms(place: Workplace, start: AcousticSystem, where: str) -> None:

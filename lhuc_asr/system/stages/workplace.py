@@ -11,6 +11,7 @@ from typing import Any
 from lhuc_asr.data.splits import HeldOut, hold_out_speakers
 from lhuc_asr.features.cmvn import NormalisedFeatures
 from lhuc_asr.features.fmllr import SpeakerTransforms
+from lhuc_asr.features.projection import FrameProjection
 from lhuc_asr.system.build_settings import BuildInputs, BuildSettings
 from lhuc_asr.system.corpus import corpus_feats, source_key
 from lhuc_asr.system.stage import run_once
@@ -29,6 +30,8 @@ class Workplace:
         num_jobs: processes.
         facts: what the stages found, for ``build.json``.
         stages: names of those that this build went through; below ``work`` there may lie others, of other settings.
+        projection: through which all stages see the features; None before it is known, and for models of features as
+            they are.
         transforms: of the training speakers, through which all stages see the features; None before they are known, and
             for models of features as they are.
     """
@@ -40,12 +43,17 @@ class Workplace:
     num_jobs: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
     stages: list[str] = field(default_factory=list)
+    projection: FrameProjection | None = None
     transforms: SpeakerTransforms | None = None
 
     def run_stage(self, name: str, inputs: Any, make: Callable[[Path], None], **options: Any) -> str:
         """Run the stage of that name once (`lhuc_asr.system.stage.run_once`, whose options these are); its key."""
         self.stages.append(name)
         return run_once(self.work / name, inputs, make, **options)
+
+    def projected(self, projection: FrameProjection) -> Workplace:
+        """The same place, where all features are projected, and the GMM sees those of the network."""
+        return replace(self, projection=projection)
 
     def seen_through(self, transforms: SpeakerTransforms) -> Workplace:
         """The same place, where every speaker's features are transformed."""
@@ -70,9 +78,18 @@ class Workplace:
     @cached_property
     def gmm_feats(self) -> NormalisedFeatures:
         """What the GMM sees of the original speech."""
-        manifest = self.inputs.manifest
-        feats = corpus_feats(manifest, self.settings.gmm_features, self.work / "gmm_features", num_jobs=self.num_jobs)
+        if self.projection is not None:
+            feats = self.unprojected_feats.projected(self.projection)
+        else:
+            manifest, config = self.inputs.manifest, self.settings.gmm_features
+            feats = corpus_feats(manifest, config, self.work / "gmm_features", num_jobs=self.num_jobs)
         return feats if self.transforms is None else feats.seen_through(self.transforms)
+
+    @cached_property
+    def unprojected_feats(self) -> NormalisedFeatures:
+        """What is projected of the original speech."""
+        manifest, config = self.inputs.manifest, self.settings.features
+        return corpus_feats(manifest, config, self.work / "lda_features", num_jobs=self.num_jobs)
 
     @cached_property
     def speech(self) -> TrainingSpeech:
@@ -85,7 +102,14 @@ class Workplace:
             seed=self.seed,
             num_jobs=self.num_jobs,
         )
+        if self.projection is not None:
+            speech = speech.projected(self.projection)
         return speech if self.transforms is None else speech.seen_through(self.transforms)
+
+    @property
+    def feat_dim(self) -> int:
+        """Values per frame that the network sees."""
+        return self.settings.features.dim if self.projection is None else self.projection.dim
 
     @cached_property
     def parts(self) -> HeldOut:

@@ -38,6 +38,7 @@ def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
             lm=lm,
             graph=learnt.graph(lm),
             decoding=learnt.decoding or settings.decoding,
+            projection=learnt.projection,
             speaker_gmm=learnt.speaker_gmm,
         )
         system = write_system(directory, parts)
