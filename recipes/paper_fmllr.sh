@@ -4,7 +4,7 @@
 # shellcheck shell=bash disable=SC2154
 
 shared_stages+=("$root/recipes/paper_fmllr.sh")
-mfcc=(features.kind=mfcc features.delta_order=2) # what the GMM sees, too
+transformed=(features.kind=mfcc features.delta_order=2) # what the GMM sees, too; a run.sh may say otherwise
 
 fmllr_stage() { # networks
   local network scales
@@ -12,7 +12,7 @@ fmllr_stage() { # networks
     for network in "$@"; do
       scales=()
       [[ $network != *_sat ]] || scales=("${sat[@]}")
-      train "$network" "${mfcc[@]}" fmllr=sat ${scales[@]+"${scales[@]}"}
+      train "$network" ${transformed[@]+"${transformed[@]}"} fmllr=sat ${scales[@]+"${scales[@]}"}
       adapt_transformed "$network" si
     done
   fi
@@ -22,7 +22,7 @@ adapt_transformed() { # network of transformed features, network of features as 
   local set
   for set in $sets; do
     lhuc-fmllr --model "$exp/$1" --data "$data/$set" --text "$exp/${2}_lhuc/$set/si" \
-      --out "$exp/$1_transforms/$set" experiment="$preset" "${mfcc[@]}" "${overrides[@]}"
+      --out "$exp/$1_transforms/$set" experiment="$preset" ${transformed[@]+"${transformed[@]}"} "${overrides[@]}"
   done
-  adapt "$1" "$1_lhuc" "${mfcc[@]}"
+  adapt "$1" "$1_lhuc" ${transformed[@]+"${transformed[@]}"}
 }

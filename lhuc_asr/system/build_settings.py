@@ -118,8 +118,11 @@ class BuildSettings:
             raise ConfigError(
                 f"lda.mllt_passes must lie below gmm.triphone_iterations, which is {num_passes}; got {lda.mllt_passes}"
             )
-        if self.augmentation.is_active:
-            raise ConfigError("augmentation varies filterbanks, which lda.dim projects: leave one out")
+        if self.augmentation.wants_bins:
+            raise ConfigError(
+                "augmentation.warp and augmentation.num_freq_masks change mel bins, which lda.dim projects: leave one "
+                "out; augmentation=time_masks suits projected features"
+            )
         if self.criterion.kind is CriterionKind.ctc:
             raise ConfigError("lda.dim needs tied states, which criterion=ctc does without: leave one out")
 

@@ -6,6 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/../paper.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/../paper_fmllr.sh"
 preset=swbd sets="eval2000_swb eval2000_che"
+transformed=() # fMLLR goes on top of LDA and MLLT
 parse_paper_options "lexicon" "$@"
 
 prepare() {

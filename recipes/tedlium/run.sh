@@ -27,7 +27,7 @@ fmllr_stage fmllr fmllr_sat
 if stage 6 smbr; then # sequence training; the networks are adapted by the cross-entropy of frames all the same
   train smbr criterion=smbr criterion.start="$exp/si"
   adapt smbr smbr_lhuc
-  train smbr_fmllr "${mfcc[@]}" fmllr=sat criterion=smbr criterion.start="$exp/fmllr"
+  train smbr_fmllr "${transformed[@]}" fmllr=sat criterion=smbr criterion.start="$exp/fmllr"
   adapt_transformed smbr_fmllr smbr
 fi
 
