@@ -91,7 +91,8 @@ def known_transforms(args: argparse.Namespace, system: AcousticSystem) -> Speake
         )
     if not system.wants_transforms and (args.transforms is not None or args.no_transforms):
         raise UsageError(
-            f"the model '{args.model}' was trained on features as they are: leave out --transforms and --no-transforms"
+            f"the model '{args.model}' was trained without speakers' transforms: leave out --transforms and "
+            "--no-transforms"
         )
     if args.transforms is None:
         return None
@@ -151,7 +152,7 @@ def usable_speech(args: argparse.Namespace, manifest: Manifest, system: Acoustic
 def untransformed_speech(
     args: argparse.Namespace, manifest: Manifest, system: AcousticSystem, config: Config
 ) -> UsableSpeech:
-    """`usable_speech` whose features are as they are, whatever the model was trained on."""
+    """`usable_speech` without speakers' transforms, whatever the model was trained on."""
     from lhuc_asr.config.provenance import write_provenance
     from lhuc_asr.system.corpus import usable_feats
 

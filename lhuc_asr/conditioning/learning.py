@@ -196,7 +196,7 @@ class GateTraining:
         """Raise what can be known before anything is computed or written.
 
         Raises:
-            ConfigError: the network does not learn from frames, or learnt from transformed features; a file of vectors
+            ConfigError: the network does not learn from frames, or not from features as they are; a file of vectors
                 is wanted and not named.
             DataError: speech has no transcripts; a file of vectors or a table is missing or wrong.
             SpeakerError: there are fewer than two speakers.

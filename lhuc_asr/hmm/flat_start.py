@@ -51,7 +51,7 @@ def train_gmm(
     generator = np.random.default_rng(config.seed)
     trainer = _train_monophones(corpus, config, generator)
     for number in range(config.triphone_rounds):
-        trainer = train_triphones(trainer, config, generator, name=f"triphones {number + 1}")
+        trainer = train_triphones(trainer, config=config, generator=generator, name=f"triphones {number + 1}")
     trainer.realign()
     done = trainer.alignments
     without = dict.fromkeys((utterance for utterance in feats if utterance not in transcripts), "no transcript")
@@ -76,7 +76,14 @@ def _train_monophones(corpus: Corpus, config: GmmConfig, generator: np.random.Ge
     for iteration in track(range(config.mono_iterations), "monophones", unit="iteration"):
         if iteration and (iteration <= 10 or iteration % 2 == 0):
             trainer.realign()
-        fit_and_grow(trainer, iteration, config.mono_iterations, config.mono_gaussians, config, generator)
+        fit_and_grow(
+            trainer,
+            iteration=iteration,
+            num_iterations=config.mono_iterations,
+            num_gaussians=config.mono_gaussians,
+            config=config,
+            generator=generator,
+        )
     trainer.report("monophones")
     full = GmmTrainer(corpus, trainer.hmm, trainer.gmm, config.align)
     full.realign()

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhuc_asr.features.fmllr import SpeakerTransform
-from lhuc_asr.features.projection import FrameProjection
 from lhuc_asr.hmm.alignment import AlignConfig, Aligned, Alignment, AlignmentSet, ForcedAligner
 from lhuc_asr.hmm.graphs.utterance_graph import UtteranceGraph
 from lhuc_asr.hmm.mixtures.estimation import GmmStatistics, split, update
@@ -31,7 +30,7 @@ class Corpus:
     """What a GMM learns from.
 
     Attributes:
-        feats: utterance -> (T, F) float32, in memory.
+        feats: utterance -> (T, F) float32; in memory, where many passes go over them.
         transcripts: utterance -> words, for the same utterances.
         lexicon: pronunciations.
         num_jobs: processes.
@@ -50,11 +49,6 @@ class Corpus:
     def seen_through(self, transforms: Mapping[str, SpeakerTransform], speaker_of: Mapping[str, str]) -> Corpus:
         """The same utterances, their features transformed for each speaker; they are held in memory."""
         feats = {name: transforms[speaker_of[name]].apply(matrix) for name, matrix in self.feats.items()}
-        return Corpus(feats, self.transcripts, self.lexicon, self.num_jobs)
-
-    def projected(self, projection: FrameProjection) -> Corpus:
-        """The same utterances, their features projected; they are held in memory."""
-        feats = {name: projection.apply(matrix) for name, matrix in self.feats.items()}
         return Corpus(feats, self.transcripts, self.lexicon, self.num_jobs)
 
     def map_shards(self, function: Callable[[list[str]], Result], utterances: Sequence[str]) -> Iterator[Result]:

@@ -3,15 +3,15 @@
 The alignments of another GMM, of any features of the same speech, say which tied state each window belongs to. A new
 tree is grown on the projected features. Silence has no say in the projection: it is frequent and tells no words apart.
 
-Source: Gales 1999, IEEE Transactions on Speech and Audio Processing 7; the passes are those of Kaldi's
-``train_lda_mllt.sh``.
+Source: Gales 1999, IEEE Transactions on Speech and Audio Processing 7; Kaldi's ``train_lda_mllt.sh``, which turns the
+features between passes of its training, too.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from lhuc_asr.hmm.triphones import train_triphones
 
 _LOG = logging.getLogger(__name__)
 _FILE = "projection.safetensors"
-_FRAMES_AT_ONCE = 100_000
+_FRAMES_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +75,14 @@ def train_projected(begin: GmmSystem, corpus: Corpus, lda: LdaConfig, config: Gm
     try:
         return _train(begin, corpus, lda, config)
     except np.linalg.LinAlgError as error:
-        num_frames = sum(map(len, begin.alignments.alignments.values()))
-        raise DataError(
-            f"{num_frames} aligned frames do not determine a projection to {lda.dim} values (lda.dim): {error}"
-        ) from error
+        raise DataError(f"the speech does not determine a projection to {lda.dim} values (lda.dim): {error}") from error
 
 
 def _train(begin: GmmSystem, corpus: Corpus, lda: LdaConfig, config: GmmConfig) -> ProjectedGmm:
     statistics = _lda_statistics(begin, corpus, lda.context)
     projection = statistics.projection(lda.dim, lda.context)
-    old = GmmTrainer(corpus.projected(projection), begin.hmm, begin.gmm, config.align)
+    feats = {name: projection.apply(matrix) for name, matrix in corpus.feats.items()}
+    old = GmmTrainer(replace(corpus, feats=feats), begin.hmm, begin.gmm, config.align)
     old.alignments = begin.alignments
 
     def turn_before(trainer: GmmTrainer, number: int) -> None:
@@ -93,12 +91,14 @@ def _train(begin: GmmSystem, corpus: Corpus, lda: LdaConfig, config: GmmConfig) 
             turn = _mllt(trainer)
             linear = projection.matrix[:, :-1]
             scales = 1.0 / deviations(linear @ statistics.covariance @ linear.T, turn)
-            projection = projection.turned(scales[:, None] * turn)
+            rows = scales[:, None] * turn
+            projection = projection.turned(rows)
             trainer.gmm = mllt.turned(trainer.gmm, turn, scales)
-            trainer.corpus = corpus.projected(projection)
+            for name, matrix in feats.items():  # in their place: there may be a hundred hours of them
+                feats[name] = matrix @ rows.T.astype(np.float32)
 
     generator = np.random.default_rng(config.seed)
-    trainer = train_triphones(old, config, generator, name="projected", before_pass=turn_before)
+    trainer = train_triphones(old, config=config, generator=generator, name="projected", before_pass=turn_before)
     trainer.realign()
     trainer.report("projected, final")
     return ProjectedGmm(GmmSystem(trainer.hmm, trainer.gmm, trainer.alignments), projection)
@@ -107,7 +107,7 @@ def _train(begin: GmmSystem, corpus: Corpus, lda: LdaConfig, config: GmmConfig) 
 def _lda_statistics(begin: GmmSystem, corpus: Corpus, context: int) -> LdaStatistics:
     """Of all aligned frames of speech; the classes are tied states."""
     alignments, hmm = begin.alignments.alignments, begin.hmm
-    feat_dim = corpus.feats[next(iter(alignments))].shape[1]
+    feat_dim = next(iter(corpus.feats.values())).shape[1]
 
     def empty() -> LdaStatistics:
         return LdaStatistics.empty(hmm.num_pdfs, (2 * context + 1) * feat_dim)

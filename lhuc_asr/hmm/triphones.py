@@ -24,9 +24,9 @@ _LOG = logging.getLogger(__name__)
 
 def train_triphones(
     old: GmmTrainer,
+    *,
     config: GmmConfig,
     generator: np.random.Generator,
-    *,
     name: str,
     before_pass: Callable[[GmmTrainer, int], None] = lambda trainer, number: None,
 ) -> GmmTrainer:
@@ -60,13 +60,21 @@ def train_triphones(
         if iteration and iteration % config.realign_every == 0:
             trainer.realign()
         before_pass(trainer, iteration)
-        fit_and_grow(trainer, iteration, config.triphone_iterations, config.num_gaussians, config, generator)
+        fit_and_grow(
+            trainer,
+            iteration=iteration,
+            num_iterations=config.triphone_iterations,
+            num_gaussians=config.num_gaussians,
+            config=config,
+            generator=generator,
+        )
     trainer.report(name)
     return trainer
 
 
 def fit_and_grow(
     trainer: GmmTrainer,
+    *,
     iteration: int,
     num_iterations: int,
     num_gaussians: int,

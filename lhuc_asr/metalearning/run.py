@@ -79,7 +79,7 @@ class StartTraining:
         """Raise what can be known before anything is computed or written.
 
         Raises:
-            ConfigError: the network does not learn from frames, or learnt from transformed features.
+            ConfigError: the network does not learn from frames, or not from features as they are.
             DataError: speech has no transcripts.
             SpeakerError: there are fewer than two speakers.
             SiteError: a layer does not exist or does not act.

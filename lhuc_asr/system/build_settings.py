@@ -19,7 +19,7 @@ from lhuc_asr.hmm.mixtures.lda import LdaConfig
 from lhuc_asr.lang.kneser_ney import LmConfig
 from lhuc_asr.lang.lexicon import Lexicon
 from lhuc_asr.lhuc.sat import SatConfig
-from lhuc_asr.models.network import NetworkConfig
+from lhuc_asr.models.network import NetworkConfig, NetworkKind
 from lhuc_asr.ranges import require_at_least
 from lhuc_asr.training.criteria.criterion import CriterionConfig, CriterionKind
 from lhuc_asr.training.loop import TrainingConfig
@@ -108,17 +108,27 @@ class BuildSettings:
         lda, num_passes = self.lda, self.gmm.triphone_iterations
         if not lda.is_used:
             return
+        if self.features.delta_order:
+            raise ConfigError(
+                "lda.dim projects frames with their neighbours, of which derivatives are sums: features.delta_order "
+                f"must be 0 (features=mfcc_static), got {self.features.delta_order}"
+            )
         window = (2 * lda.context + 1) * self.features.dim
         if lda.dim > window:
             raise ConfigError(
                 f"lda.dim must be at most {window}, the values of {2 * lda.context + 1} frames (lda.context) of "
                 f"{self.features.dim} features; got {lda.dim}"
             )
-        if any(number >= num_passes for number in lda.mllt_passes):
+        if not self.criterion.start and any(number >= num_passes for number in lda.mllt_passes):
             raise ConfigError(
                 f"lda.mllt_passes must lie below gmm.triphone_iterations, which is {num_passes}; got {lda.mllt_passes}"
             )
-        if self.augmentation.wants_bins:
+        if self.model.kind in {NetworkKind.cnn, NetworkKind.maxout_cnn}:
+            raise ConfigError(
+                f"model={self.model.kind.name} convolves over neighbouring frequencies, of which lda.dim leaves none: "
+                "choose another network"
+            )
+        if self.augmentation.is_active and self.augmentation.wants_bins:
             raise ConfigError(
                 "augmentation.warp and augmentation.num_freq_masks change mel bins, which lda.dim projects: leave one "
                 "out; augmentation=time_masks suits projected features"

@@ -123,12 +123,12 @@ class AcousticSystem:
         """What estimates speakers' transforms.
 
         Raises:
-            ModelError: the network learnt from features as they are.
+            ModelError: the network learnt without such transforms.
         """
         if not self.wants_transforms:
             raise ModelError(
-                f"the model '{self.directory}' was trained on features as they are, so it has no speakers' transforms; "
-                "a model that has them is trained with fmllr=sat"
+                f"the model '{self.directory}' was trained without speakers' transforms; a model "
+                " that has them is trained with fmllr=sat"
             )
         return SpeakerAdaptiveGmm.load(self.directory / _FMLLR)
 
@@ -139,17 +139,13 @@ class AcousticSystem:
             what: shall be learnt for it, for the message: "a gate".
 
         Raises:
-            ConfigError: the network learnt from transformed features, or learns from whole utterances.
+            ConfigError: the network learnt from projected or transformed features, or learns from whole utterances.
         """
-        if self.projection is not None:
+        if self.projection is not None or self.wants_transforms:
+            kind = "transformed features (fmllr)" if self.wants_transforms else "projected features (lda)"
             raise ConfigError(
                 f"{what} is learnt for models of features as they are; the model '{self.directory}' was trained on "
-                "projected features (lda)"
-            )
-        if self.wants_transforms:
-            raise ConfigError(
-                f"{what} is learnt for models of features as they are; the model '{self.directory}' was trained on "
-                "transformed features (fmllr)"
+                f"{kind}"
             )
         if not self.network.learns_from_frames:
             raise ConfigError(
@@ -166,7 +162,7 @@ class AcousticSystem:
         """Scaled log-likelihoods of one utterance: log-posteriors less log-priors.
 
         Args:
-            feats: (T, F) features, normalised as in training.
+            feats: (T, F) features, normalised, projected and transformed as in training.
             at_once: never in parts, however long; for scales that differ from frame to frame.
 
         Returns:

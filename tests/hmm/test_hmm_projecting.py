@@ -81,6 +81,18 @@ def test_speech_has_mean_0_and_variance_1_after_every_turn(hidden: Any) -> None:
         np.testing.assert_allclose(frames.std(axis=0), 1.0, atol=1e-3)
 
 
+def test_silence_has_no_say(hidden: Any) -> None:
+    corpus, begin = hidden
+    generator, other = np.random.default_rng(8), {}
+    for name, path in begin.alignments.alignments.items():
+        silent = (begin.hmm.phones_of(path) == SILENCE)[:, None]
+        other[name] = np.where(silent, generator.normal(0, 9, (1, DIM)), corpus.feats[name]).astype(np.float32)
+    once = replace(SMALL, triphone_iterations=2, realign_every=9)
+    lda = replace(LDA, context=0, mllt_passes=[1])  # without neighbours, which may be silent
+    found, heard = (train_projected(begin, replace(corpus, feats=one), lda, once) for one in (corpus.feats, other))
+    np.testing.assert_allclose(found.projection.matrix, heard.projection.matrix, rtol=1e-4, atol=1e-5)
+
+
 def test_turns_make_the_same_directions_more_likely(hidden: Any) -> None:
     corpus, begin = hidden
     alone = train_projected(begin, corpus, replace(LDA, mllt_passes=[]), SMALL)
@@ -114,5 +126,7 @@ def test_it_survives_the_round_trip(hidden: Any, tmp_path: Path) -> None:
 def test_speech_that_lies_in_few_directions_is_an_error(hidden: Any) -> None:
     corpus, begin = hidden
     flat = replace(corpus, feats={name: np.repeat(matrix[:, :1], DIM, 1) for name, matrix in corpus.feats.items()})
-    with pytest.raises(DataError, match=r"aligned frames do not determine a projection to 4 values \(lda\.dim\)"):
+    with pytest.raises(
+        DataError, match=r"does not determine a projection to 4 values \(lda\.dim\): the frames are too few"
+    ):
         train_projected(begin, flat, LDA, SMALL)

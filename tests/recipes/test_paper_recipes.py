@@ -30,7 +30,7 @@ SMALL = [
     *("gmm.min_occupancy=20", "gmm.triphone_rounds=1", "gmm.triphone_iterations=2", "training.batch_size=64"),
     *("training.newbob.max_epochs=3", "training.newbob.initial_lr=0.2", "adapt.min_seconds=0.5"),
     *("tuning.acoustic_scales=[0.1]", "tuning.insertion_penalties=[0.0]", "runtime=one_core", "decoding.beam=11"),
-    *("fmllr.min_frames=300", "lda.mllt_passes=[1]"),
+    *("fmllr.min_frames=300", "lda.dim=12", "lda.mllt_passes=[1]"),
 ]
 
 OF_ANY_KIND = [

@@ -19,6 +19,7 @@ from lhuc_asr.decoding.settings import DecodingConfig
 from lhuc_asr.errors import ConfigError, ModelError
 from lhuc_asr.features.cmvn import CmvnMode
 from lhuc_asr.features.pipeline import FeatureConfig
+from lhuc_asr.features.projection import FrameProjection
 from lhuc_asr.files import read_json, sha256, write_json
 from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.lang.kneser_ney import estimate_ngram
@@ -264,11 +265,32 @@ def test_decoding_settings_may_change(copy: Path) -> None:
     assert after.fingerprint == before.fingerprint
 
 
+def projection(dim: int, feat_dim: int, *, seed: int = 0) -> FrameProjection:
+    """Of three frames."""
+    return FrameProjection(np.random.default_rng(seed).normal(size=(dim, 3 * feat_dim + 1)), context=1)
+
+
+def test_a_projection_is_part_of_the_model(tmp_path: Path) -> None:
+    plain = rewritten(tmp_path / "plain", small_parts())
+    one, same, other = (
+        rewritten(tmp_path / name, replace(small_parts(), projection=projection(40, 40, seed=seed)))
+        for name, seed in (("one", 0), ("same", 0), ("other", 1))
+    )
+    assert one.fingerprint == same.fingerprint
+    assert len({plain.fingerprint, one.fingerprint, other.fingerprint}) == 3
+    assert plain.projection is None and one.projection is not None
+    np.testing.assert_array_equal(one.projection.matrix, projection(40, 40).matrix)
+    again = write_system(tmp_path / "one", small_parts())
+    assert again.projection is None and not (tmp_path / "one" / "projection.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"log_prior": torch.zeros(3)}, "3 priors"),
         ({"features": FeatureConfig(delta_order=1)}, "takes 40 features a frame, the feature settings give 80"),
+        ({"projection": projection(40, 39)}, "the projection takes 39 features a frame, the feature settings give 40"),
+        ({"projection": projection(12, 40)}, "the network takes 40 features a frame, the projection gives 12"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, object], text: str) -> None:

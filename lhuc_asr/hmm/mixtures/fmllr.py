@@ -97,7 +97,7 @@ class FmllrStatistics:
         return RowObjective(self.num_frames, self.k, self.g)
 
 
-def estimate(statistics: FmllrStatistics, begin: SpeakerTransform, *, num_sweeps: int = 40) -> SpeakerTransform:
+def estimate(statistics: FmllrStatistics, begin: SpeakerTransform, *, num_sweeps: int) -> SpeakerTransform:
     """The transform that makes the objective largest, row by row.
 
     Args:

@@ -73,7 +73,7 @@ class Gmm:
         return self.constants.astype(single), (self.means * inverse).astype(single), (0.5 * inverse).astype(single)
 
     @cached_property
-    def _projection(self) -> NDArray[np.float32]:
+    def _coefficients(self) -> NDArray[np.float32]:
         """(G, 2 F) which multiplies (x, x^2)."""
         _, scaled_means, half_inverse = self.compiled
         return np.concatenate([scaled_means, -half_inverse], axis=1)
@@ -93,7 +93,7 @@ class Gmm:
         bounds = np.concatenate([[0], np.cumsum(sizes)])
         gaussians = np.repeat(self.offsets[wanted] - bounds[:-1], sizes) + np.arange(bounds[-1])
         both = np.concatenate([feats, feats * feats], axis=1)
-        scores = both @ self._projection[gaussians].T + self.compiled[0][gaussians]
+        scores = both @ self._coefficients[gaussians].T + self.compiled[0][gaussians]
         return log_sum_within(scores, bounds)
 
     def posteriors(self, feats: NDArray[np.float32], pdf: int) -> NDArray[np.float64]:

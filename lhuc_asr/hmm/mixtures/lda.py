@@ -6,7 +6,7 @@ these have mean 0, as networks and floors of variances expect it.
 
 Shapes: T frames, W values in a window, C classes, D values after the projection.
 
-Source: Haeb-Umbach & Ney 1992, ICASSP; of frames spliced like Kaldi's, whose recipes leave silence out too.
+Source: Haeb-Umbach & Ney 1992, ICASSP.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from lhuc_asr.ranges import require_at_least
 
 Floats = NDArray[np.float64]
 
+_MOST_ALIKE = 1e10
+"""Condition number of the covariance within classes, beyond which single precision is too coarse for the projection."""
+
 
 @dataclass(kw_only=True, slots=True)
 class LdaConfig:
@@ -31,8 +34,10 @@ class LdaConfig:
     Attributes:
         dim: values per frame after the projection; 0 leaves features as they are.
         context: frames to each side that a frame is spliced with before.
-        mllt_passes: before which passes over the triphones MLLT turns the projected features so that diagonal
-            covariances fit them; empty for LDA alone.
+        mllt_passes: before which passes over the triphones, counted from 0, MLLT turns the projected features so that
+            diagonal covariances fit them; empty for LDA alone.
+
+    A model that training begins with (``criterion.start``) keeps its projection.
     """
 
     dim: int = 0
@@ -41,8 +46,8 @@ class LdaConfig:
 
     def __post_init__(self) -> None:
         require_at_least(0, self, "lda", "dim", "context")
-        if any(number < 1 for number in self.mllt_passes):
-            raise ConfigError(f"lda.mllt_passes must be 1 or more, for LDA comes before pass 0; got {self.mllt_passes}")
+        if any(number < 0 for number in self.mllt_passes):
+            raise ConfigError(f"lda.mllt_passes must be 0 or more, got {self.mllt_passes}")
 
     @property
     def is_used(self) -> bool:
@@ -115,10 +120,17 @@ class LdaStatistics:
             context: of the windows.
 
         Raises:
-            numpy.linalg.LinAlgError: the windows lie in fewer directions than they have values.
+            numpy.linalg.LinAlgError: the windows lie in fewer directions than they have values, or there are too few
+                classes: C classes differ along C - 1 directions.
         """
+        num_classes = int((self.counts > 0).sum())
+        if dim >= num_classes:
+            raise np.linalg.LinAlgError(f"{num_classes} classes differ along no more than {num_classes - 1} directions")
         between = self.covariance_between
-        _, directions = eigh(between, self.covariance - between)
+        within = self.covariance - between
+        if not np.linalg.cond(within) < _MOST_ALIKE:
+            raise np.linalg.LinAlgError("the frames are too few or too much alike")
+        _, directions = eigh(between, within)
         rows = directions[:, ::-1][:, :dim].T
         largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
         rows = rows * np.sign(largest)  # which of both signs an eigenvector gets is left to chance otherwise

@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from lhuc_asr.hmm.mixtures.gmm import Gmm
 from lhuc_asr.hmm.mixtures.row_updates import Floats, RowObjective
 
+NUM_SWEEPS = 200
+"""At most so many sweeps over the rows."""
+
 
 @dataclass(eq=False, slots=True)
 class MlltStatistics:
@@ -69,7 +72,7 @@ class MlltStatistics:
         return RowObjective(self.num_frames, np.zeros(self.g.shape[:2]), self.g)
 
 
-def estimate(statistics: MlltStatistics, *, num_sweeps: int = 200) -> Floats:
+def estimate(statistics: MlltStatistics, *, num_sweeps: int = NUM_SWEEPS) -> Floats:
     """(F, F) the turn that makes the objective largest.
 
     Args:

@@ -40,7 +40,7 @@ class RowObjective:
     Example:
         >>> variances = np.array([4.0, 9.0])
         >>> squares = RowObjective(1, np.zeros((2, 2)), np.stack([np.diag(variances)] * 2))
-        >>> np.abs(squares.maximised(np.eye(2))).round(3).tolist()
+        >>> np.abs(squares.maximised(np.eye(2), num_sweeps=5)).round(3).tolist()
         [[0.5, 0.0], [0.0, 0.333]]
     """
 
@@ -58,7 +58,7 @@ class RowObjective:
         quadratic = np.einsum("fe,feh,fh->", matrix, self.g, matrix)
         return self.num_frames * log_determinant + float((matrix * self.k).sum() - quadratic / 2)
 
-    def maximised(self, begin: Floats, *, num_sweeps: int = 40) -> Floats:
+    def maximised(self, begin: Floats, *, num_sweeps: int) -> Floats:
         """(F, E) the transform that makes Q largest.
 
         Args:

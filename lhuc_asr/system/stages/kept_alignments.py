@@ -59,8 +59,8 @@ def aligned_with(place: Workplace, start: AcousticSystem) -> AlignedSpeech:
 
 def _kept(place: Workplace, start: AcousticSystem, *, is_chain: bool) -> _Kept | None:
     """The newest alignments below the finished model that fit, if there are any."""
-    for directory in filter(Path.is_dir, _directories(start.directory / "work")):
-        hmm = _hmm_of(directory)
+    for directory in filter(Path.is_dir, _directories(start)):
+        hmm = _hmm_of(directory, start)
         try:
             found = _Kept(AlignmentSet.load(directory), HmmModel.load(hmm))
         except ModelError as error:
@@ -75,18 +75,24 @@ def _kept(place: Workplace, start: AcousticSystem, *, is_chain: bool) -> _Kept |
     return None
 
 
-def _directories(work: Path) -> Iterator[Path]:
+def _directories(start: AcousticSystem) -> Iterator[Path]:
+    work = start.directory / "work"
     yield work / _STAGE
     yield from sorted(work.glob("alignments-*"), reverse=True)
-    yield work / FMLLR
-    yield work / LDA
-    yield work / GMM
+    yield _last_gmm(start)
 
 
-def _hmm_of(directory: Path) -> Path:
-    """The file of the model whose transition ids alignments have: their own, or that of the last GMM beside them."""
-    owners = (directory, *(directory.parent / stage for stage in (FMLLR, LDA, GMM)))
-    return next((owner / "hmm.json" for owner in owners if (owner / "hmm.json").is_file()), directory / "hmm.json")
+def _last_gmm(start: AcousticSystem) -> Path:
+    """The stage of the GMM whose alignments the finished model first learnt from; others may lie beside it."""
+    if start.wants_transforms:
+        return start.directory / "work" / FMLLR
+    return start.directory / "work" / (GMM if start.projection is None else LDA)
+
+
+def _hmm_of(directory: Path, start: AcousticSystem) -> Path:
+    """The file of the model whose transition ids alignments have: their own, or that of the GMM before them."""
+    own = directory / "hmm.json"
+    return own if own.is_file() else _last_gmm(start) / "hmm.json"
 
 
 def _other_speech(place: Workplace, found: _Kept) -> str | None:

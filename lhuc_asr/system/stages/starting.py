@@ -118,7 +118,7 @@ def _require_transforms(place: Workplace, start: AcousticSystem, where: str) -> 
         return
     if start.wants_transforms:
         raise ConfigError(f"{where} was trained on transformed features: add fmllr=sat")
-    raise ConfigError(f"{where} was trained on features as they are: leave out fmllr.sat_rounds (fmllr=sat)")
+    raise ConfigError(f"{where} was trained without speakers' transforms: leave out fmllr.sat_rounds (fmllr=sat)")
 
 
 def _criterion_of(start: AcousticSystem) -> CriterionKind:

@@ -87,9 +87,9 @@ class Workplace:
 
     @cached_property
     def unprojected_feats(self) -> NormalisedFeatures:
-        """What is projected of the original speech."""
-        manifest, config = self.inputs.manifest, self.settings.features
-        return corpus_feats(manifest, config, self.work / "lda_features", num_jobs=self.num_jobs)
+        """What is projected of the original speech: the features of the network, before any projection."""
+        originals, raw = self.speech.as_recorded(self.inputs.manifest), self.speech.feats.raw
+        return NormalisedFeatures(raw, originals.speaker_of, self.settings.features.cmvn)
 
     @cached_property
     def speech(self) -> TrainingSpeech:
