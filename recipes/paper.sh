@@ -4,14 +4,14 @@
 #   source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 #   source "$(dirname "${BASH_SOURCE[0]}")/../paper.sh"
 #   preset=swbd sets="eval2000_swb eval2000_che"     # the experiment, and what is adapted to
-#   parse_paper_options "lexicon" "$@"               # options besides --corpus, --text or --arpa, and --sets
+#   parse_paper_options "lexicon" "$@"               # options besides --corpus, --text, --mix-text or --arpa, and --sets
 #
 #   prepare() { lhuc-prepare swbd --root "$corpus" --out "$data" --lexicon "$lexicon"; }
 #   run_paper_stages                                 # 1 to 4; stages of its own may follow
 #   table_stage
 # shellcheck shell=bash disable=SC2154
 
-corpus="" text="" arpa="" lexicon=""
+corpus="" text="" mix_text="" arpa="" lexicon=""
 shared_stages=("$root/recipes/paper.sh")
 figures=$recipe/paper.tsv
 sat=(sat=frame sat.share=0.6) # 60 % of the frames through the row of nobody in particular, as in the paper
@@ -19,14 +19,14 @@ sat=(sat=frame sat.share=0.6) # 60 % of the frames through the row of nobody in 
 parse_paper_options() { # own options, then the command line
   local own=$1
   shift
-  parse_options "corpus text arpa sets $own" "$@"
-  [[ -z $text || -z $arpa ]] || fail "--text and --arpa: give one language model"
+  parse_options "corpus text mix-text arpa sets $own" "$@"
+  [[ -z $text$mix_text || -z $arpa ]] || fail "--text and --arpa: give one language model"
   set_up
 }
 
 train() { # name, settings; what goes on from a finished model keeps its language model
   local language_model=()
-  [[ "${*:2}" == *criterion.start=* ]] || language_model=(${text:+--text "$text"} ${arpa:+--arpa "$arpa"})
+  [[ "${*:2}" == *criterion.start=* ]] || language_model=(${text:+--text "$text"} ${mix_text:+--mix-text "$mix_text"} ${arpa:+--arpa "$arpa"})
   lhuc-train --data "$data/train" --lexicon "$data/lexicon.txt" --dev "$data/dev" --out "$exp/$1" \
     ${language_model[@]+"${language_model[@]}"} experiment="$preset" "${@:2}" "${overrides[@]}"
 }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lhuc_asr.cli._common import OK, add_overrides, command_parser, main_guard, parse_arguments, start_run
+from lhuc_asr.cli._common import OK, UsageError, add_overrides, command_parser, main_guard, parse_arguments, start_run
 from lhuc_asr.cli._development import Development
 from lhuc_asr.cli._flags import add_allow_commands, add_data, add_out
 
@@ -49,6 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="sentences for the language model, a line each; without it, the transcripts",
     )
     language.add_argument("--arpa", metavar="FILE", type=Path, help="a language model (ARPA) to use as it is")
+    parser.add_argument(
+        "--mix-text",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="sentences of another kind, a line each; their language model is mixed with that of --text or of the "
+        "transcripts, with the weights that suit the transcripts of --dev best; may be repeated",
+    )
     add_allow_commands(parser)
     add_overrides(parser, such_as="model=dnn_paper or lm.order=2")
     return parser
@@ -66,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     inputs = _inputs(args)
     dev = Development.of_command(args, config, inputs.lexicon)
+    if dev is not None and args.mix_text:
+        inputs = replace(inputs, weighed_on=tuple(dev.manifest.transcripts.values()))
     with joined() as share:
         own_device(config.training.device)  # that it is missing is told now, not after the GMM
         if share.number == 0:
@@ -90,6 +102,8 @@ def _inputs(args: argparse.Namespace) -> BuildInputs:
     from lhuc_asr.lang.text import read_sentences
     from lhuc_asr.system.build_settings import BuildInputs
 
+    if args.mix_text and (args.dev is None or args.arpa is not None):
+        raise UsageError("--mix-text needs --dev DIR, whose words decide the weights, and excludes --arpa")
     manifest = load_manifest(args.data, allow_commands=args.allow_commands)
     lexicon = Lexicon.read(args.lexicon)
     check_words(lexicon, manifest.transcripts, said_in=args.data, source=args.lexicon)
@@ -101,5 +115,6 @@ def _inputs(args: argparse.Namespace) -> BuildInputs:
         manifest=manifest,
         lexicon=lexicon,
         sentences=None if args.text is None else read_sentences(args.text),
+        mixed_texts=tuple(map(read_sentences, args.mix_text)),
         arpa=args.arpa,
     )

@@ -162,10 +162,14 @@ class BuildInputs:
         manifest: transcribed speech of many speakers.
         lexicon: pronunciations of its words, and of all others that shall be recognised.
         sentences: text for the language model; None takes the transcripts.
+        mixed_texts: other texts, whose language models are mixed with that one.
+        weighed_on: the sentences that decide with which weights; none of them may be in a text.
         arpa: a language model that is used as it is, instead of estimating one.
     """
 
     manifest: Manifest
     lexicon: Lexicon
     sentences: tuple[str, ...] | None = None
+    mixed_texts: tuple[tuple[str, ...], ...] = ()
+    weighed_on: tuple[str, ...] = ()
     arpa: Path | None = None

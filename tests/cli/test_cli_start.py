@@ -149,7 +149,7 @@ def test_other_words_are_refused_and_so_is_its_own_place(world: TinyWorld, tmp_p
     sentences = tmp_path / "text"
     sentences.write_text("ONE TWO\n")
     code, _, err = run(train.main, [*command(world, tmp_path / "a", world.model, *STILL), "--text", str(sentences)])
-    assert code == 2 and "leave out --text and --arpa" in err
+    assert code == 2 and "leave out --text, --mix-text and --arpa" in err
     model = without(world.model, tmp_path / "si")
     code, _, err = run(train.main, command(world, model, model, *STILL))
     assert code == 2 and "choose another --out" in err

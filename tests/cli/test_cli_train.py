@@ -11,6 +11,7 @@ import torch
 
 from helpers.tones import Run, TinyWorld, changed_since, flags_of, times_of
 from lhuc_asr.cli.train import build_parser, main
+from lhuc_asr.lang.arpa import read_arpa
 from lhuc_asr.system.model_directory import load_system
 from lhuc_asr.training.checkpoint import CheckpointStore
 
@@ -29,7 +30,17 @@ def fingerprint(directory: Path) -> str:
 
 
 def test_the_flags_are_these() -> None:
-    flags = {"--data", "--lexicon", "--out", "--dev", "--dev-words", "--text", "--arpa", "--allow-commands"}
+    flags = {
+        "--data",
+        "--lexicon",
+        "--out",
+        "--dev",
+        "--dev-words",
+        "--text",
+        "--arpa",
+        "--mix-text",
+        "--allow-commands",
+    }
     assert flags_of(build_parser()) == flags
 
 
@@ -66,6 +77,27 @@ def test_other_sentences_change_the_language_and_not_the_network(
     assert not any(name.startswith(("work/network-0", "work/gmm")) for name in changed)
     assert fingerprint(model) == fingerprint(world.model)
     assert (model / "lm.arpa").read_text() != (world.model / "lm.arpa").read_text()
+
+
+def test_texts_are_mixed_with_the_weights_that_suit_development_speech(
+    world: TinyWorld, model: Path, tmp_path: Path, run: Run
+) -> None:
+    dev = ["--dev", str(world.test), "tuning.acoustic_scales=[0.1]", "tuning.insertion_penalties=[0.0]"]
+    texts = {"near": "ONE TWO NOT\nWOO ONE TWO\n" * 20, "far": "TWO TWO TWO TWO TWO TWO TWO TWO TWO\n" * 20}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    flags = [*dev, *(f"--mix-text={tmp_path / name}" for name in texts)]
+    code, _, err = run(main, world.train_command(model, *flags))
+    assert code == 0, err
+    weights = json.loads((model / "build.json").read_text())["lm_weights"]
+    assert len(weights) == 3 and sum(weights) == pytest.approx(1.0, abs=1e-4) and weights[2] < weights[0]
+    dev_words = [line.split()[1:] for line in (world.test / "text").read_text().splitlines()]
+    mixed, alone = (read_arpa(directory / "lm.arpa") for directory in (model, world.model))
+    assert mixed.perplexity(dev_words).value <= alone.perplexity(dev_words).value + 1e-3
+    code, _, err = run(main, world.train_command(model, *flags))
+    assert code == 0 and "model: up to date" in err
+    code, _, err = run(main, world.train_command(model, *dev))
+    assert code == 0 and (model / "lm.arpa").read_bytes() == (world.model / "lm.arpa").read_bytes()
 
 
 def test_a_given_language_model_is_used_as_it_is(world: TinyWorld, model: Path, tmp_path: Path, run: Run) -> None:
@@ -178,6 +210,7 @@ def test_development_speech_calibrates_the_confidences_once(world: TinyWorld, mo
         (["--arpa", "/no/such/arpa"], "there is no language model '/no/such/arpa'"),
         (["--dev", "/no/such/dev"], "'/no/such/dev' does not exist"),
         (["--text", "a", "--arpa", "b"], "not allowed with argument"),
+        (["--mix-text", "a"], "--mix-text needs --dev DIR, whose words decide the weights, and excludes --arpa"),
         (["speaker=X"], "speaker is a flag"),
         (["model.num_layers=0"], "model.num_layers must be at least 1, got 0"),
         (["training.newbob.initial_lr=fast"], "initial_lr"),

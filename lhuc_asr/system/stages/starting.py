@@ -141,8 +141,9 @@ def _require_words(place: Workplace, start: AcousticSystem, lexicon: Lexicon, wh
     wrong = sorted(word for word in {*there, *here} if there.get(word) != here.get(word))
     if wrong:
         raise ConfigError(f"{where} has another lexicon: {len(wrong)} words differ, such as {wrong[0]!r}")
-    if place.inputs.sentences is not None or place.inputs.arpa is not None:
-        raise ConfigError(f"training keeps the language model of {where}: leave out --text and --arpa")
+    inputs = place.inputs
+    if inputs.sentences is not None or inputs.mixed_texts or inputs.arpa is not None:
+        raise ConfigError(f"training keeps the language model of {where}: leave out --text, --mix-text and --arpa")
 
 
 def _differences(name: str, there: Any, here: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from lhuc_asr.errors import ModelError
 from lhuc_asr.files import sha256, write_json
 from lhuc_asr.lang.arpa import ArpaModel, read_arpa
 from lhuc_asr.lang.kneser_ney import estimate_ngram
+from lhuc_asr.lang.mixture import mixture, mixture_weights
 from lhuc_asr.system.model_directory import AcousticSystem, SystemParts, load_system, write_system
 from lhuc_asr.system.settings import to_plain
 from lhuc_asr.system.stages.learning import Learnt
@@ -46,9 +47,10 @@ def write_model(place: Workplace, learnt: Learnt, directory: Path) -> None:
         write_json(directory / REPORT, _report(place, lm))
 
     text = inputs.sentences if inputs.arpa is None else sha256(inputs.arpa)
+    mixed = [inputs.mixed_texts, inputs.weighed_on] if inputs.mixed_texts else []
     place.run_stage(
         "model",
-        [learnt.key, text, settings.lm, settings.graph, learnt.decoding or settings.decoding],
+        [learnt.key, text, *mixed, settings.lm, settings.graph, learnt.decoding or settings.decoding],
         make,
         is_whole=lambda: _is_whole(directory),
     )
@@ -86,13 +88,17 @@ def keep_objective(place: Workplace, learnt: Learnt, directory: Path) -> None:
 
 
 def language_model(place: Workplace) -> ArpaModel:
-    """The one that was given, or one estimated from the text."""
-    inputs = place.inputs
+    """The one that was given, or one estimated from the text, or a mixture of those of several texts."""
+    inputs, order = place.inputs, place.settings.lm.order
     if inputs.arpa is not None:
         return read_arpa(inputs.arpa)
-    text = inputs.sentences or tuple(inputs.manifest.transcripts.values())
-    sentences = [sentence.split() for sentence in text]
-    return estimate_ngram(sentences, order=place.settings.lm.order, vocabulary=inputs.lexicon.words)
+    texts = (inputs.sentences or tuple(inputs.manifest.transcripts.values()), *inputs.mixed_texts)
+    models = [estimate_ngram(map(str.split, text), order=order, vocabulary=inputs.lexicon.words) for text in texts]
+    if len(models) == 1:
+        return models[0]
+    weights = mixture_weights(models, map(str.split, inputs.weighed_on))
+    place.facts["lm_weights"] = weights
+    return mixture(models, weights)
 
 
 def _report(place: Workplace, lm: ArpaModel) -> dict[str, Any]:
