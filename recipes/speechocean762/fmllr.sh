@@ -3,7 +3,8 @@
 #
 #   bash recipes/speechocean762/fmllr.sh --out DIR              MFCCs as they are and transformed, dev and test
 #   bash recipes/speechocean762/fmllr.sh --out DIR --stage amounts --stop-stage amounts
-#   bash recipes/speechocean762/fmllr.sh --out DIR --stage tdnnf
+#   bash recipes/speechocean762/fmllr.sh --out DIR --stage tdnnf --stop-stage tdnnf
+#   bash recipes/speechocean762/fmllr.sh --out DIR --stage lda        on LDA and MLLT of nine frames
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 parse_options "" "$@"
 set_up
@@ -74,5 +75,22 @@ if stage 6 tdnnf; then # a TDNN-F on transformed features at three speeds, besid
     done
     lhuc-score --ref "$data/$set" --hyp MFCC="$exp/si/$set" --hyp TDNN-F="$exp/tdnnf_1/$set/decode" \
       --hyp again="$exp/tdnnf_2/$set/decode" --out "$exp/tdnnf_2/$set/score"
+  done
+fi
+
+if stage 7 lda; then # nine frames of MFCCs by LDA and MLLT, as they are, then transformed
+  train_lda() { # system, arguments
+    lhuc-train --data "$data/train" --lexicon "$data/lexicon.txt" --dev "$data/dev" --out "$exp/$1" \
+      experiment=speechocean762_mfcc features=mfcc_static lda=mllt "${@:2}" "${overrides[@]}"
+  }
+  train_lda lda
+  for set in dev test; do adapt lda "$set" lda_lhuc; done
+  train_lda lda_fmllr fmllr=sat --dev-words "$exp/lda_lhuc/dev/si"
+  for set in dev test; do
+    lhuc-fmllr --model "$exp/lda_fmllr" --data "$data/$set" --text "$exp/lda_lhuc/$set/si" \
+      --out "$exp/lda_transforms/$set" "${overrides[@]}"
+    adapt lda_fmllr "$set" lda_fmllr_lhuc --transforms "$exp/lda_transforms/$set"
+    lhuc-score --ref "$data/$set" --hyp LDA="$exp/lda_lhuc/$set/si" --hyp LHUC="$exp/lda_lhuc/$set/adapted" \
+      --hyp fMLLR="$exp/lda_fmllr_lhuc/$set/si" --hyp both="$exp/lda_fmllr_lhuc/$set/adapted" --out "$exp/lda_score/$set"
   done
 fi
