@@ -15,13 +15,13 @@ from lhuc_asr.errors import AlignmentError
 from lhuc_asr.hmm.alignment import AlignmentSet
 from lhuc_asr.hmm.gmm_system import GmmConfig, GmmSystem
 from lhuc_asr.hmm.gmm_training import Corpus, GmmTrainer, equal_alignment
+from lhuc_asr.hmm.growing import Growth, grow_mixtures
 from lhuc_asr.hmm.mixtures.estimation import MIN_VARIANCE
 from lhuc_asr.hmm.mixtures.gmm import Gmm, single_gaussians
 from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.hmm.states.topology import SILENCE
-from lhuc_asr.hmm.triphones import fit_and_grow, train_triphones
+from lhuc_asr.hmm.triphones import train_triphones
 from lhuc_asr.lang.lexicon import Lexicon
-from lhuc_asr.progress import track
 
 
 def train_gmm(
@@ -73,18 +73,13 @@ def _train_monophones(corpus: Corpus, config: GmmConfig, generator: np.random.Ge
     trainer = GmmTrainer(small, hmm, _flat_gmm(small, hmm.num_pdfs), config.align)
     flat = {utterance: _flat(hmm, corpus, utterance) for utterance in chosen}
     trainer.alignments = AlignmentSet({key: ali for key, ali in flat.items() if ali is not None}, {}, float("nan"))
-    for iteration in track(range(config.mono_iterations), "monophones", unit="iteration"):
-        if iteration and (iteration <= 10 or iteration % 2 == 0):
-            trainer.realign()
-        fit_and_grow(
-            trainer,
-            iteration=iteration,
-            num_iterations=config.mono_iterations,
-            num_gaussians=config.mono_gaussians,
-            config=config,
-            generator=generator,
-        )
-    trainer.report("monophones")
+    growth = Growth(
+        num_passes=config.mono_iterations,
+        num_gaussians=config.mono_gaussians,
+        realigned_before={*range(1, 11), *range(12, config.mono_iterations, 2)},
+        split_power=config.split_power,
+    )
+    grow_mixtures(trainer, growth, generator=generator, name="monophones")
     full = GmmTrainer(corpus, trainer.hmm, trainer.gmm, config.align)
     full.realign()
     return full

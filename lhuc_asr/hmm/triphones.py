@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -11,15 +10,13 @@ from numpy.typing import NDArray
 from lhuc_asr.hmm.alignment import AlignmentSet
 from lhuc_asr.hmm.gmm_system import GmmConfig
 from lhuc_asr.hmm.gmm_training import GmmTrainer
+from lhuc_asr.hmm.growing import Growth, grow_mixtures
 from lhuc_asr.hmm.mixtures.estimation import MIN_VARIANCE
 from lhuc_asr.hmm.mixtures.gmm import Gmm, single_gaussians
 from lhuc_asr.hmm.states.conversion import convert_alignment
 from lhuc_asr.hmm.states.model import HmmModel
 from lhuc_asr.hmm.tying.building import TreeBuilder, leaf_moments
 from lhuc_asr.hmm.tying.questions import find_questions
-from lhuc_asr.progress import track
-
-_LOG = logging.getLogger(__name__)
 
 
 def train_triphones(
@@ -56,50 +53,14 @@ def train_triphones(
         for utterance, alignment in old.alignments.alignments.items()
     }
     trainer.alignments = AlignmentSet(converted, old.alignments.failed, old.alignments.log_like_per_frame)
-    for iteration in track(range(config.triphone_iterations), name, unit="iteration"):
-        if iteration and iteration % config.realign_every == 0:
-            trainer.realign()
-        before_pass(trainer, iteration)
-        fit_and_grow(
-            trainer,
-            iteration=iteration,
-            num_iterations=config.triphone_iterations,
-            num_gaussians=config.num_gaussians,
-            config=config,
-            generator=generator,
-        )
-    trainer.report(name)
-    return trainer
-
-
-def fit_and_grow(
-    trainer: GmmTrainer,
-    *,
-    iteration: int,
-    num_iterations: int,
-    num_gaussians: int,
-    config: GmmConfig,
-    generator: np.random.Generator,
-) -> None:
-    """One pass; over the first three quarters of the passes the mixtures grow by equal steps.
-
-    Args:
-        trainer: with current alignments.
-        iteration: of the pass, from 0.
-        num_iterations: passes in all.
-        num_gaussians: that there shall be at the end.
-        config: how mixtures grow.
-        generator: of the small random steps by which split Gaussians part.
-    """
-    statistics = trainer.fit()
-    growing = max(1, 3 * num_iterations // 4)
-    if iteration < growing:
-        first = trainer.hmm.num_pdfs
-        target = first + (num_gaussians - first) * (iteration + 1) // growing
-        trainer.grow(target, generator, power=config.split_power)
-    _LOG.debug(
-        "pass %d: %.3f nats a frame, %d Gaussians", iteration, statistics.log_like_per_frame, trainer.gmm.num_gaussians
+    growth = Growth(
+        num_passes=config.triphone_iterations,
+        num_gaussians=config.num_gaussians,
+        realigned_before=range(config.realign_every, config.triphone_iterations, config.realign_every),
+        split_power=config.split_power,
     )
+    grow_mixtures(trainer, growth, generator=generator, name=name, before_pass=before_pass)
+    return trainer
 
 
 def _leaf_gmm(moments: NDArray[np.float64]) -> Gmm:
