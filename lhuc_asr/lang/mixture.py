@@ -56,7 +56,7 @@ def mixture_weights(models: Sequence[ArpaModel], sentences: Iterable[Sequence[st
         if now - before < _ENOUGH_GAIN:
             break
         weights_M, before = (shares_NM / total_N[:, None]).mean(axis=0), now
-    found = [round(float(weight), 6) for weight in weights_M]
+    found: list[float] = weights_M.tolist()
     _LOG.info("weights of the language models: %s", ", ".join(f"{weight:.3f}" for weight in found))
     return found
 

@@ -97,7 +97,7 @@ def language_model(place: Workplace) -> ArpaModel:
     if len(models) == 1:
         return models[0]
     weights = mixture_weights(models, map(str.split, inputs.weighed_on))
-    place.facts["lm_weights"] = weights
+    place.facts["lm_weights"] = [round(weight, 5) for weight in weights]
     return mixture(models, weights)
 
 
